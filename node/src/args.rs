@@ -1,0 +1,112 @@
+//! The command line, as clap reads it. What is malformed is found here, before anything is opened.
+
+mod demo;
+mod identity;
+mod key;
+mod network;
+mod rhythm;
+mod stream;
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+pub(crate) use demo::DemoArgs;
+pub(crate) use identity::IdentityCommand;
+pub(crate) use key::{KeyAddArgs, KeyCommand, KeyFetchArgs, KeyListArgs, RingKeyArgs};
+pub(crate) use network::{NetworkArgs, NodeArgs, PublishArgs, SubscribeArgs};
+pub(crate) use rhythm::RhythmArgs;
+pub(crate) use stream::{CreateArgs, GrantArgs, RevokeArgs, SetArgs, StreamCommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  veilcast demo                                   see it all happen on this machine, in a few seconds
+  veilcast identity new                           first of all: who you are
+  veilcast stream create prices                   prints the id of your new stream
+  veilcast stream grant ID 0xUSER --for 30d       sell a month of it
+  veilcast node --listen /ip4/0.0.0.0/tcp/4100    a meeting point for publishers and subscribers
+  tail -f prices.log | veilcast publish ID --bootstrap ADDR
+  veilcast subscribe ID --bootstrap ADDR
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the publisher.";
+
+/// Encrypted data streams that can be sold: keys go only to those who may read, relays carry ciphertext.
+#[derive(Debug, Parser)]
+#[command(name = "veilcast", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) shared: Shared,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options every command takes, before or after its name.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Shared options")]
+pub(crate) struct Shared {
+    /// Folder with your identity, streams and keys [default: ~/.local/share/veilcast]
+    #[arg(long, global = true, value_name = "DIR", env = "VEILCAST_DATA_DIR", hide_env_values = true)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Print JSON: one object for a result, one object per line for messages and events
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Log more to stderr: -v what happens, -vv why, -vvv everything (VEILCAST_LOG takes a filter instead)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Read the passphrase of the data folder from the first line of this file (or set VEILCAST_PASSPHRASE)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the whole story on this machine: real nodes, keys, rotation, paid time that ends
+    Demo(DemoArgs),
+    /// Make or show your identity
+    #[command(subcommand)]
+    Identity(IdentityCommand),
+    /// Create streams and decide who may read them
+    #[command(subcommand)]
+    Stream(StreamCommand),
+    /// Run a relay and meeting point; it reads nothing
+    Node(NodeArgs),
+    /// Publish lines of stdin, encrypted; one line is one message
+    Publish(PublishArgs),
+    /// Print the messages of a stream; one line is one message
+    Subscribe(SubscribeArgs),
+    /// List keys, fetch those of the past, or add one agreed on beforehand
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_that_does_something_shows_examples_in_its_help() {
+        fn check(command: &clap::Command) {
+            if command.get_subcommands().count() == 0 && command.get_name() != "help" {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example"), "{} has no examples", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn shared_options_stand_before_or_after_the_command() {
+        for line in [["veilcast", "--json", "identity", "show"], ["veilcast", "identity", "show", "--json"]] {
+            assert!(Cli::try_parse_from(line).unwrap().shared.json, "{line:?}");
+        }
+    }
+}

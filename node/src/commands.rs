@@ -1,0 +1,56 @@
+//! One module per command. None holds protocol logic: they read arguments, call the SDK and print.
+
+pub(crate) mod demo;
+pub(crate) mod history;
+pub(crate) mod identity;
+pub(crate) mod key;
+pub(crate) mod node;
+pub(crate) mod publish;
+pub(crate) mod rhythm;
+pub(crate) mod stream;
+pub(crate) mod subscribe;
+
+use std::time::Duration;
+
+use veilcast::Timestamp;
+use veilcast::time::{Clock, SystemClock};
+
+use crate::args::{Cli, Command, KeyCommand};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::output::Output;
+
+/// How long work that was under way may take to end.
+const SHUTDOWN: Duration = Duration::from_secs(2);
+
+/// Runs what the command line asks for.
+pub(crate) fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
+    let Cli { shared, command } = cli;
+    match command {
+        Command::Identity(command) => identity::run(&command, &shared, output),
+        Command::Stream(command) => stream::run(&command, &shared, output),
+        Command::Key(KeyCommand::Fetch(args)) => in_runtime(|stop| key::fetch::run(args, shared, output, stop)),
+        Command::Key(command) => key::run(&command, &shared, output),
+        Command::Node(args) => in_runtime(|stop| node::run(args, shared, output, stop)),
+        Command::Publish(args) => in_runtime(|stop| publish::run(args, shared, output, stop)),
+        Command::Subscribe(args) => in_runtime(|stop| subscribe::run(args, shared, output, stop)),
+        Command::Demo(args) => in_runtime(|stop| demo::run(args, output, stop)),
+    }
+}
+
+/// Runs a command that uses the network. Threads that still wait for a slow disk or pipe do not hold the exit up.
+fn in_runtime<F>(command: impl FnOnce(Interrupt) -> F) -> Result<Exit, Failure>
+where
+    F: Future<Output = Result<Exit, Failure>>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
+    let outcome = runtime.block_on(async { command(Interrupt::install()).await });
+    runtime.shutdown_timeout(SHUTDOWN);
+    outcome
+}
+
+/// The present moment.
+pub(crate) fn now() -> Timestamp {
+    SystemClock.now()
+}

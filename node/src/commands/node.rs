@@ -1,0 +1,54 @@
+//! `veilcast node`: a relay and meeting point. It has no identity and no group keys, so there is nothing it could read.
+
+mod keypair;
+
+use serde_json::json;
+use veilcast::client::{Multiaddr, Relay};
+
+pub(crate) use keypair::NodeKeyError;
+
+use crate::args::{NodeArgs, Shared};
+use crate::data_dir::DataDir;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::output::Output;
+
+/// Where a node listens if nothing else is said.
+const DEFAULT_LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/4100", "/ip4/0.0.0.0/udp/4100/quic-v1"];
+
+pub(crate) async fn run(args: NodeArgs, shared: Shared, output: Output, mut stop: Interrupt) -> Result<Exit, Failure> {
+    let dir = DataDir::find(shared.data_dir.as_deref())?;
+    dir.create()?;
+    // Held until the end: two nodes with one network key would take each other's connections.
+    let held = keypair::load_or_make(&dir.node_key())?;
+    let mut builder = Relay::builder().keypair(held.keypair.clone());
+    for address in listen_on(&args) {
+        builder = builder.listen(address);
+    }
+    for address in args.bootstrap {
+        builder = builder.bootstrap(address);
+    }
+    let Some(started) = stop.or(builder.start()).await else { return Ok(Exit::Done) };
+    let relay = started?;
+    let outcome = announce(&relay, output).await;
+    if outcome.is_ok() {
+        stop.wait().await;
+        output.note("stopping", "stopping");
+    }
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(3), relay.stop()).await;
+    outcome.map(|()| Exit::Done)
+}
+
+fn listen_on(args: &NodeArgs) -> Vec<Multiaddr> {
+    let default = || DEFAULT_LISTEN.iter().filter_map(|text| text.parse().ok()).collect();
+    if args.listen.is_empty() { default() } else { args.listen.clone() }
+}
+
+async fn announce(relay: &Relay, output: Output) -> Result<(), Failure> {
+    let addresses: Vec<String> = relay.addresses().await.iter().map(Multiaddr::to_string).collect();
+    let json = json!({ "peer_id": relay.peer_id().to_string(), "addresses": addresses });
+    output.result(addresses.join("\n"), &json)?;
+    output.note("running", "the node runs; give one of these addresses to others as --bootstrap; Ctrl-C stops it");
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! `veilcast publish`: lines of stdin become encrypted messages.
+//!
+//! ```text
+//! may I? ─▶ join the network ─▶ somebody listens ─▶ line by line ─▶ flush ─▶ linger
+//! ```
+
+mod linger;
+
+use std::time::Duration;
+
+use serde_json::json;
+use veilcast::client::{Client, ClientConfig, ClientError, Multiaddr};
+use veilcast::permission::{PermissionSource, RegistryError};
+use veilcast::{Partition, Payload, Permission, StreamPart};
+
+use super::{now, rhythm};
+use crate::args::{PublishArgs, Shared};
+use crate::connect;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::lines::{self, LineError};
+use crate::output::Output;
+use crate::session::Session;
+
+/// How long to wait for somebody to publish to, where a bootstrap node was named and nothing else was said.
+const WAIT: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(
+    args: PublishArgs,
+    shared: Shared,
+    output: Output,
+    mut stop: Interrupt,
+) -> Result<Exit, Failure> {
+    let session = Session::open(&shared)?;
+    let part = destination(&session, &args).await?;
+    let mut config = ClientConfig::default();
+    config.keys = connect::keys(args.pre_agreed_only);
+    let Some(started) = stop.or(connect::start(session, &args.network, config, output)).await else {
+        return Ok(Exit::Done);
+    };
+    let client = started?;
+    let mut publishing = Publishing { client: &client, args: &args, part, output, published: 0 };
+    let outcome = stop.or(publishing.all()).await;
+    if outcome.is_none() {
+        output.note("stopping", "stopping");
+        let _ = tokio::time::timeout(Duration::from_secs(2), client.flush()).await;
+    }
+    let summary = publishing.summary();
+    connect::leave(&client).await;
+    outcome.unwrap_or(Ok(()))?;
+    if output.is_json() {
+        output.line(summary)?
+    } else {
+        output.note("done", summary)
+    }
+    Ok(Exit::Done)
+}
+
+/// Where the messages go. Refusals come from here, before anything is sent or waited for.
+async fn destination(session: &Session, args: &PublishArgs) -> Result<StreamPart, Failure> {
+    let (registry, user, stream) = (session.registry(), session.identity.user(), &args.stream);
+    let permission = Permission::Publish;
+    if let Err(refusal) = registry.check(stream, user, permission, now()).await {
+        return Err(ClientError::NotPermitted { user, stream: stream.clone(), permission, refusal }.into());
+    }
+    let info = registry.stream_info(stream)?.ok_or_else(|| RegistryError::NoStream { stream: stream.clone() })?;
+    Ok(stream.part(partition(args).number(info.partitions)?)?)
+}
+
+fn partition(args: &PublishArgs) -> Partition {
+    match &args.partition_key {
+        Some(key) => Partition::Key(key.clone()),
+        None => Partition::Number(args.partition.unwrap_or(0)),
+    }
+}
+
+struct Publishing<'a> {
+    client: &'a Client,
+    args: &'a PublishArgs,
+    part: StreamPart,
+    output: Output,
+    published: u64,
+}
+
+impl Publishing<'_> {
+    async fn all(&mut self) -> Result<(), Failure> {
+        self.set_policy().await?;
+        self.wait_for_somebody().await?;
+        let outcome = self.lines().await;
+        self.client.flush().await;
+        // What was sent before a bad line must stay readable too.
+        self.linger().await;
+        outcome
+    }
+
+    /// What was given counts from now on, and is kept; the rest is as it was kept before.
+    async fn set_policy(&self) -> Result<(), ClientError> {
+        let stream = &self.args.stream;
+        let policy = self.args.rhythm.over(self.client.key_policy(stream).await?);
+        if self.args.rhythm.is_given() {
+            self.client.set_key_policy(stream, policy).await?;
+        }
+        if !policy.is_never() {
+            self.output.note("key_policy", format!("the key {}", rhythm::in_words(policy)));
+        }
+        Ok(())
+    }
+
+    async fn wait_for_somebody(&self) -> Result<(), PublishError> {
+        let limit = self.args.wait.or((!self.args.network.bootstrap.is_empty()).then_some(WAIT));
+        let somebody = self.client.wait_for_peers(&self.part, 1);
+        let Some(limit) = limit else {
+            let at: Vec<String> = self.client.addresses().await.iter().map(Multiaddr::to_string).collect();
+            self.output.note("waiting", format!("waiting for somebody to subscribe at {}", at.join(" or ")));
+            somebody.await;
+            return Ok(());
+        };
+        self.output.note("waiting", format!("waiting for somebody who listens to {} (at most {limit:?})", self.part));
+        let nobody = |_| PublishError::Nobody { part: self.part.clone(), waited: limit };
+        tokio::time::timeout(limit, somebody).await.map_err(nobody)
+    }
+
+    async fn lines(&mut self) -> Result<(), Failure> {
+        let limit = ClientConfig::default().max_payload;
+        let mut lines = lines::read(std::io::stdin(), limit);
+        self.output.note("publishing", format!("publishing lines of stdin as {} to {}", self.client.user(), self.part));
+        while let Some(line) = lines.recv().await {
+            let payload = payload(line.map_err(PublishError::Line)?);
+            self.client.publish_to(&self.args.stream, Partition::Number(self.part.number()), payload, None).await?;
+            self.published += 1;
+        }
+        Ok(())
+    }
+
+    async fn linger(&self) {
+        if self.args.stay {
+            self.output.note("staying", format!("{} published; answering key requests until Ctrl-C", self.count()));
+            std::future::pending::<()>().await;
+        }
+        let text = format!("{} published; answering key requests a little longer (--stay: until Ctrl-C)", self.count());
+        self.output.note("lingering", text);
+        linger::until_quiet(self.client, self.args.linger).await;
+    }
+
+    fn count(&self) -> String {
+        if self.published == 1 { "1 message".into() } else { format!("{} messages", self.published) }
+    }
+
+    fn summary(&self) -> String {
+        let stats = self.client.stats();
+        let json = json!({
+            "stream": self.part.stream().as_str(),
+            "partition": self.part.number(),
+            "published": self.published,
+            "keys_rotated": stats.keys_rotated,
+            "keys_rekeyed": stats.keys_rekeyed,
+            "key_requests": stats.key_requests_received,
+            "keys_granted": stats.keys_granted,
+            "keys_refused": stats.keys_refused,
+        });
+        if self.output.is_json() {
+            return crate::output::to_line(&json);
+        }
+        let (asked, granted, refused) = (stats.key_requests_received, stats.keys_granted, stats.keys_refused);
+        let (rotated, rekeyed) = (stats.keys_rotated, stats.keys_rekeyed);
+        format!(
+            "{} published; rotated {rotated} times, rekeyed {rekeyed}; key requests: {asked}, keys granted: {granted}, refused: {refused}",
+            self.count()
+        )
+    }
+}
+
+/// JSON goes as JSON, byte for byte; else it is text, or bytes where it is not even UTF-8.
+fn payload(line: Vec<u8>) -> Payload {
+    if let Ok(json) = Payload::json_text(line.clone()) {
+        return json;
+    }
+    match String::from_utf8(line) {
+        Ok(text) => Payload::text(text),
+        Err(error) => Payload::binary(error.into_bytes()),
+    }
+}
+
+/// Why publishing ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum PublishError {
+    #[error(
+        "nobody listens to {part} (waited {waited:?}), so nothing was sent; start a subscriber first, check the --bootstrap address, or wait longer with --wait"
+    )]
+    Nobody { part: StreamPart, waited: Duration },
+    #[error(transparent)]
+    Line(LineError),
+}

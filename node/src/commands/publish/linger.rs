@@ -1,0 +1,24 @@
+//! After the last line: whoever lags behind still needs keys, and only a running publisher answers.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use veilcast::client::Client;
+
+/// How long nobody must have asked.
+const QUIET: Duration = Duration::from_secs(2);
+/// How often to look.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Returns once no key request has come for 2 s, and after `at_most` in any case.
+pub(super) async fn until_quiet(client: &Client, at_most: Duration) {
+    let requests = || client.stats().key_requests_received;
+    let start = Instant::now();
+    let (mut seen, mut since) = (requests(), start);
+    while since.elapsed() < QUIET && start.elapsed() < at_most {
+        sleep(LOOK.min(at_most)).await;
+        if requests() != seen {
+            (seen, since) = (requests(), Instant::now());
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! `veilcast subscribe`: messages on stdout, one a line; events beside them on stderr.
+
+pub(crate) mod events;
+mod print;
+
+use std::collections::HashSet;
+
+use futures::StreamExt;
+use futures::stream::SelectAll;
+use veilcast::client::{Client, ClientConfig, Delivery, SlowReader, Subscription};
+use veilcast::key_store::KeyId;
+use veilcast::{Event, Refusal, UserId};
+
+use crate::args::{Shared, SubscribeArgs};
+use crate::connect;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::lines::LineWriter;
+use crate::output::Output;
+use crate::session::Session;
+
+/// How long lines already received may take to be written after Ctrl-C; a pipe may have stalled.
+const LAST_LINES: std::time::Duration = std::time::Duration::from_secs(1);
+
+pub(crate) async fn run(
+    args: SubscribeArgs,
+    shared: Shared,
+    output: Output,
+    mut stop: Interrupt,
+) -> Result<Exit, Failure> {
+    let session = Session::open(&shared)?;
+    let Some(started) = stop.or(connect::start(session, &args.network, config(&args), output)).await else {
+        return Ok(Exit::Done);
+    };
+    let client = started?;
+    let mut out = LineWriter::start();
+    let outcome = stop.or(read(&client, &args, output, &mut out)).await;
+    let written = match outcome {
+        None => {
+            output.note("stopping", "stopping");
+            tokio::time::timeout(LAST_LINES, out.finish()).await.unwrap_or(Ok(()))
+        }
+        Some(Ok(())) => out.finish().await,
+        Some(Err(failure)) => Err(failure),
+    };
+    connect::leave(&client).await;
+    written.map(|()| Exit::Done)
+}
+
+/// This program does nothing but read, so a slow pipe may hold everything up and nothing is lost.
+fn config(args: &SubscribeArgs) -> ClientConfig {
+    let mut config = ClientConfig::default();
+    config.keys = connect::keys(args.pre_agreed_only);
+    config.slow_reader = SlowReader::Wait;
+    config
+}
+
+async fn read(client: &Client, args: &SubscribeArgs, output: Output, out: &mut LineWriter) -> Result<(), Failure> {
+    let mut subscription = subscribe(client, args).await?;
+    let mut progress = Progress::default();
+    output.note("subscribed", format!("subscribed to {} as {}; waiting for messages", args.stream, client.user()));
+    while args.count.is_none_or(|count| progress.delivered < count) {
+        let delivery = tokio::select! {
+            delivery = subscription.next() => delivery,
+            failure = out.failed() => return Err(failure),
+        };
+        match delivery {
+            None => break,
+            Some(Delivery::Message(message)) => {
+                out.write(print::line(&message, output)).await?;
+                progress.delivered += 1;
+            }
+            Some(Delivery::Event(event)) => {
+                output.event(events::in_words(&event), &events::in_json(&event));
+                progress.note(&event)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All that is to be read, in one. Each partition keeps its own order; there is none between them.
+async fn subscribe(client: &Client, args: &SubscribeArgs) -> Result<SelectAll<Subscription>, Failure> {
+    let mut all = SelectAll::new();
+    for number in &args.partition {
+        all.push(client.subscribe_part(&args.stream.part(*number)?).await?);
+    }
+    if all.is_empty() {
+        all.push(client.subscribe(&args.stream).await?);
+    }
+    Ok(all)
+}
+
+/// What was read so far, and what is still hoped for.
+#[derive(Default)]
+struct Progress {
+    delivered: u64,
+    pending: HashSet<(UserId, KeyId)>,
+}
+
+impl Progress {
+    /// Keeps track of keys; a refusal with nothing read and nothing pending means there is nothing to wait for.
+    fn note(&mut self, event: &Event) -> Result<(), SubscribeError> {
+        match event {
+            Event::KeyPending { publisher, key_id } => {
+                self.pending.insert((*publisher, key_id.clone()));
+            }
+            Event::KeyArrived { publisher, key_id, .. } | Event::KeyUnavailable { publisher, key_id, .. } => {
+                self.pending.remove(&(*publisher, key_id.clone()));
+            }
+            Event::KeyRefused { publisher, key_id, refusal, .. } => {
+                self.pending.remove(&(*publisher, key_id.clone()));
+                if self.delivered == 0 && self.pending.is_empty() && is_final(refusal) {
+                    return Err(SubscribeError::Refused { publisher: *publisher, refusal: *refusal });
+                }
+            }
+            Event::KeyNotAgreed { publisher, key_id, .. } if self.delivered == 0 && self.pending.is_empty() => {
+                return Err(SubscribeError::NotAgreed { publisher: *publisher, key_id: key_id.clone() });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether waiting cannot help: the publisher decided about this user, not about one key or one moment.
+const fn is_final(refusal: &Refusal) -> bool {
+    !matches!(refusal, Refusal::UnknownKey | Refusal::Throttled { .. } | Refusal::Unavailable { .. })
+}
+
+/// Why a subscription ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum SubscribeError {
+    #[error("{publisher} refused its keys ({}); ask its owner for a grant: veilcast stream grant STREAM YOUR-ADDRESS", events::reason(.refusal))]
+    Refused { publisher: UserId, refusal: Refusal },
+    #[error(
+        "key {key_id} of {publisher} is not among the keys agreed on; put it in with: veilcast key add, for the stream or its prefix"
+    )]
+    NotAgreed { publisher: UserId, key_id: KeyId },
+}
+
+impl SubscribeError {
+    pub(crate) const fn exit(&self) -> Exit {
+        match self {
+            Self::Refused { .. } => Exit::Refused,
+            Self::NotAgreed { .. } => Exit::Failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(key: &str, refusal: Refusal) -> Event {
+        let key_id = KeyId::new(key).unwrap();
+        Event::KeyRefused { publisher: UserId::from_bytes([1; 20]), key_id, refusal, dropped: 1 }
+    }
+
+    fn pending(key: &str) -> Event {
+        Event::KeyPending { publisher: UserId::from_bytes([1; 20]), key_id: KeyId::new(key).unwrap() }
+    }
+
+    #[test]
+    fn a_refusal_ends_it_only_when_nothing_was_read_and_nothing_is_pending() {
+        let mut progress = Progress::default();
+        progress.note(&pending("a")).unwrap();
+        progress.note(&pending("b")).unwrap();
+        assert!(progress.note(&refused("a", Refusal::Denied)).is_ok(), "b may still come");
+        assert!(progress.note(&refused("b", Refusal::Denied)).is_err());
+        progress.delivered = 1;
+        assert!(progress.note(&refused("c", Refusal::Denied)).is_ok(), "it has read something");
+    }
+
+    #[test]
+    fn a_refusal_about_one_key_or_one_moment_is_no_reason_to_give_up() {
+        let retry_after = std::time::Duration::from_secs(1);
+        for refusal in [Refusal::UnknownKey, Refusal::Throttled { retry_after }, Refusal::Unavailable { retry_after }] {
+            assert!(Progress::default().note(&refused("a", refusal)).is_ok());
+        }
+    }
+}

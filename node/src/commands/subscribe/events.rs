@@ -1,0 +1,127 @@
+//! What happens beside the messages, in words and in JSON.
+
+use serde_json::{Value, json};
+use veilcast::subscriber::Arrival;
+use veilcast::{Event, Refusal, UserId};
+
+use crate::times;
+
+/// One sentence.
+pub(crate) fn in_words(event: &Event) -> String {
+    match event {
+        Event::KeyPending { publisher, key_id } => format!("key {key_id}: asking {publisher}"),
+        Event::KeyArrived { key_id, by, .. } => format!("key {key_id}: here, {}", arrival(*by).1),
+        Event::KeyRefused { publisher, key_id, refusal, dropped } => {
+            format!("key {key_id}: {publisher} refused it ({}); {} cannot be read", reason(refusal), messages(*dropped))
+        }
+        Event::KeyRetry { publisher, failure, after } => {
+            format!("{publisher} was asked for keys, but {failure}; trying again in {after:?}")
+        }
+        Event::KeyUnavailable { publisher, key_id, failure, dropped } => {
+            let lost = messages(*dropped);
+            format!("key {key_id}: given up on {publisher} ({failure}); {lost} cannot be read")
+        }
+        Event::KeyNotAgreed { publisher, key_id, dropped } => {
+            let lost = messages(*dropped);
+            format!(
+                "key {key_id} of {publisher}: not among the keys agreed on, and not asked for; {lost} cannot be read"
+            )
+        }
+        Event::WrongKey { publisher, key_id } => {
+            format!(
+                "key {key_id}: the one here does not open messages of {publisher}; compare fingerprints with: veilcast key list"
+            )
+        }
+        Event::Gap { publisher, after, until } => format!(
+            "gap: messages of {publisher} after {}:{} up to {}:{} did not arrive",
+            after.timestamp, after.sequence, until.timestamp, until.sequence
+        ),
+        Event::ParkedDropped { publisher, dropped } => {
+            format!("{} of {publisher} waited too long for a key and were dropped", messages(*dropped))
+        }
+        Event::NotAPublisher { publisher, refusal } => {
+            format!("ignored messages of {publisher}, who may not publish here ({})", reason(refusal))
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// One object with the event's name.
+pub(crate) fn in_json(event: &Event) -> Value {
+    match event {
+        Event::KeyPending { publisher, key_id } => of("key_pending", *publisher, &json!({ "key_id": key_id.as_str() })),
+        Event::KeyArrived { publisher, key_id, by } => {
+            of("key_arrived", *publisher, &json!({ "key_id": key_id.as_str(), "by": arrival(*by).0 }))
+        }
+        Event::KeyRefused { publisher, key_id, refusal, dropped } => {
+            let more = json!({ "key_id": key_id.as_str(), "refusal": in_json_refusal(refusal), "dropped": dropped });
+            of("key_refused", *publisher, &more)
+        }
+        Event::KeyRetry { publisher, failure, after } => {
+            let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            of("key_retry", *publisher, &json!({ "failure": failure.to_string(), "after_ms": after_ms }))
+        }
+        Event::KeyUnavailable { publisher, key_id, failure, dropped } => {
+            let more = json!({ "key_id": key_id.as_str(), "failure": failure.to_string(), "dropped": dropped });
+            of("key_unavailable", *publisher, &more)
+        }
+        Event::KeyNotAgreed { publisher, key_id, dropped } => {
+            of("key_not_agreed", *publisher, &json!({ "key_id": key_id.as_str(), "dropped": dropped }))
+        }
+        Event::WrongKey { publisher, key_id } => of("wrong_key", *publisher, &json!({ "key_id": key_id.as_str() })),
+        Event::Gap { publisher, after, until } => {
+            let at = |at: &veilcast::wire::MessageRef| json!([at.timestamp.as_millis(), at.sequence]);
+            of("gap", *publisher, &json!({ "after": at(after), "until": at(until) }))
+        }
+        Event::ParkedDropped { publisher, dropped } => of("parked_dropped", *publisher, &json!({ "dropped": dropped })),
+        Event::NotAPublisher { publisher, refusal } => {
+            of("not_a_publisher", *publisher, &json!({ "refusal": in_json_refusal(refusal) }))
+        }
+        other => json!({ "event": "other", "text": format!("{other:?}") }),
+    }
+}
+
+/// A refusal in words, with times that people can read.
+pub(crate) fn reason(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::NotYet { from } => format!("not yet: the grant begins {}", times::show(*from)),
+        Refusal::Expired { since } => format!("expired: the grant ended {}", times::show(*since)),
+        other => other.to_string(),
+    }
+}
+
+/// A refusal with its name and its moment.
+pub(crate) fn in_json_refusal(refusal: &Refusal) -> Value {
+    let mut json = json!({ "name": refusal.name(), "text": reason(refusal) });
+    match refusal {
+        Refusal::NotYet { from } => json["from"] = from.as_millis().into(),
+        Refusal::Expired { since } => json["since"] = since.as_millis().into(),
+        _ => {}
+    }
+    if let Some(after) = refusal.retry_after() {
+        json["retry_after_ms"] = u64::try_from(after.as_millis()).unwrap_or(u64::MAX).into();
+    }
+    json
+}
+
+fn of(event: &str, publisher: UserId, more: &Value) -> Value {
+    let mut json = json!({ "event": event, "publisher": publisher.to_string() });
+    if let (Some(json), Some(more)) = (json.as_object_mut(), more.as_object()) {
+        json.extend(more.clone());
+    }
+    json
+}
+
+const fn arrival(by: Arrival) -> (&'static str, &'static str) {
+    match by {
+        Arrival::Answer => ("answer", "the publisher answered"),
+        Arrival::Push => ("push", "the publisher handed out a new one"),
+        Arrival::Rotate => ("rotate", "a message carried it"),
+        Arrival::Store => ("store", "from the store"),
+        _ => ("other", "by another way"),
+    }
+}
+
+fn messages(count: usize) -> String {
+    if count == 1 { "1 message".into() } else { format!("{count} messages") }
+}

@@ -1,0 +1,82 @@
+//! From an opened data folder to a running client that has met the network.
+
+use std::time::Duration;
+
+use veilcast::client::{Client, ClientConfig, ClientError, KeySource, Multiaddr};
+
+use crate::args::NetworkArgs;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::session::Session;
+
+/// How long one bootstrap node may take to answer.
+const MEET: Duration = Duration::from_secs(10);
+/// How long leaving politely may take.
+const LEAVE: Duration = Duration::from_secs(3);
+
+/// Whether keys are exchanged, or only those agreed on beforehand count.
+pub(crate) const fn keys(pre_agreed_only: bool) -> KeySource {
+    if pre_agreed_only { KeySource::PreAgreedOnly } else { KeySource::Exchange }
+}
+
+/// Starts a client and connects it. Of several bootstrap nodes one has to answer; the others are tried again later.
+pub(crate) async fn start(
+    session: Session,
+    args: &NetworkArgs,
+    config: ClientConfig,
+    output: Output,
+) -> Result<Client, Failure> {
+    let mut builder = Client::builder(session.identity).store(session.store).config(config);
+    for address in listen_on(args) {
+        builder = builder.listen(address);
+    }
+    for address in &args.bootstrap {
+        builder = builder.bootstrap(address.clone());
+    }
+    let client = builder.start().await?;
+    if let Err(error) = meet(&client, &args.bootstrap, output).await {
+        leave(&client).await;
+        return Err(error.into());
+    }
+    Ok(client)
+}
+
+/// Stops a client, without waiting for a peer that does not let go.
+pub(crate) async fn leave(client: &Client) {
+    let _ = tokio::time::timeout(LEAVE, client.stop()).await;
+}
+
+/// Where to listen; a publisher must be reachable to hand out keys, so any free port where nothing else was said.
+fn listen_on(args: &NetworkArgs) -> Vec<Multiaddr> {
+    let any = || "/ip4/0.0.0.0/tcp/0".parse().ok().into_iter().collect();
+    if args.listen.is_empty() { any() } else { args.listen.clone() }
+}
+
+/// One of them is enough; those that did not answer are mentioned beside it, and tried again in the background.
+async fn meet(client: &Client, bootstrap: &[Multiaddr], output: Output) -> Result<(), ConnectError> {
+    let mut faults = Vec::new();
+    for address in bootstrap {
+        match tokio::time::timeout(MEET, client.connect(address.clone())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(source)) => faults.push(ConnectError::Failed { source }),
+            Err(_) => faults.push(ConnectError::Silent { address: address.clone(), waited: MEET.as_secs() }),
+        }
+    }
+    if faults.len() < bootstrap.len() {
+        faults.iter().for_each(|fault| output.note("bootstrap_failed", fault));
+        return Ok(());
+    }
+    faults.into_iter().next_back().map_or(Ok(()), Err)
+}
+
+/// Nobody to join the network at.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum ConnectError {
+    #[error("{source}; check the --bootstrap address, and that the node it names is running")]
+    Failed { source: ClientError },
+    #[error(
+        "{address} did not answer within {waited} s; check the --bootstrap address, and that the node it names is running"
+    )]
+    Silent { address: Multiaddr, waited: u64 },
+}

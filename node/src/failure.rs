@@ -1,0 +1,246 @@
+//! Why a command failed, what its exit code is, and what to do next.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use veilcast::client::ClientError;
+use veilcast::exchange::{FetchFailure, HistoryPolicyError};
+use veilcast::identity::KeystoreError;
+use veilcast::key_ring::RingError;
+use veilcast::key_store::{KeyError, StoreError};
+use veilcast::network::NetworkError;
+use veilcast::permission::RegistryError;
+use veilcast::stream::StreamIdError;
+
+use crate::commands::key::KeyInputError;
+use crate::commands::key::fetch::KeyFetchError;
+use crate::commands::node::NodeKeyError;
+use crate::commands::publish::PublishError;
+use crate::commands::subscribe::SubscribeError;
+use crate::connect::ConnectError;
+use crate::data_dir::DataDirError;
+use crate::demo::DemoError;
+use crate::exit::Exit;
+use crate::log::LogError;
+use crate::unlock::UnlockError;
+
+/// Every way a command can fail.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum Failure {
+    /// Whoever read our output has gone: not an error, there is just nobody left to tell.
+    #[error("the output was closed")]
+    OutputClosed,
+    #[error("cannot write the output: {0}; see to the disk it goes to")]
+    Output(io::Error),
+    #[error("cannot start: {0}; see to the limits of this machine")]
+    Runtime(io::Error),
+    #[error("there is no identity in {}; make one with: veilcast identity new", .folder.display())]
+    NoIdentity { folder: PathBuf },
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Unlock(#[from] UnlockError),
+    #[error(transparent)]
+    Keystore(#[from] KeystoreError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    StreamId(#[from] StreamIdError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    #[error(transparent)]
+    KeyInput(#[from] KeyInputError),
+    #[error(transparent)]
+    KeyFetch(#[from] KeyFetchError),
+    #[error(transparent)]
+    History(#[from] HistoryPolicyError),
+    #[error(transparent)]
+    NodeKey(#[from] NodeKeyError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error(transparent)]
+    Subscribe(#[from] SubscribeError),
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+}
+
+impl Failure {
+    /// The exit code.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::OutputClosed => Exit::Done,
+            Self::StreamId(_) | Self::Key(_) | Self::Log(_) => Exit::Usage,
+            Self::KeyInput(error) => error.exit(),
+            Self::KeyFetch(error) => error.exit(),
+            Self::Registry(RegistryError::Period(_)) => Exit::Usage,
+            Self::Client(ClientError::Refused { .. } | ClientError::NotPermitted { .. }) => Exit::Refused,
+            Self::Client(ClientError::FetchFailed { failure: FetchFailure::Refused(_), .. }) => Exit::Refused,
+            Self::Client(ClientError::StreamId(_) | ClientError::Backwards { .. }) => Exit::Usage,
+            Self::Subscribe(error) => error.exit(),
+            _ => Exit::Failed,
+        }
+    }
+
+    /// What happened, with its causes, and what to do next.
+    pub(crate) fn told(&self) -> Told {
+        let whole = with_causes(self);
+        if let Some(hint) = self.hint() {
+            let error = whole.rsplit_once("; ").map_or(whole.as_str(), |(error, _)| error);
+            return Told { error: error.into(), hint: hint.into() };
+        }
+        // Our errors say what to do next behind their last semicolon.
+        match whole.rsplit_once("; ") {
+            Some((error, hint)) => Told { error: error.into(), hint: hint.into() },
+            None => Told { error: whole, hint: "run the command with --help for how it is used".into() },
+        }
+    }
+
+    /// Where the command line offers a better way on than the library that failed could know.
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Keystore(error) => keystore_hint(error),
+            Self::Store(error) => store_hint(error),
+            Self::Registry(error) => registry_hint(error),
+            Self::StreamId(error) => Some(stream_hint(error)),
+            Self::Client(error) => client_hint(error),
+            _ => None,
+        }
+    }
+}
+
+const fn keystore_hint(error: &KeystoreError) -> Option<&'static str> {
+    match error {
+        KeystoreError::Exists { .. } => {
+            Some("see it with: veilcast identity show, or make another one under a --data-dir of its own")
+        }
+        KeystoreError::WrongPassword { .. } => {
+            Some("give the passphrase it was made with: VEILCAST_PASSPHRASE, --passphrase-file, or type it")
+        }
+        KeystoreError::Io { .. } | KeystoreError::Wallet { .. } => Some("check the data folder and its permissions"),
+        _ => None,
+    }
+}
+
+const fn store_hint(error: &StoreError) -> Option<&'static str> {
+    match error {
+        StoreError::InUse { .. } => {
+            Some("stop the veilcast that uses this data folder, or give this one a --data-dir of its own")
+        }
+        StoreError::WrongPassphrase => {
+            Some("give the one it was made with: VEILCAST_PASSPHRASE, --passphrase-file, or type it")
+        }
+        _ => None,
+    }
+}
+
+const fn registry_hint(error: &RegistryError) -> Option<&'static str> {
+    match error {
+        RegistryError::NoStream { .. } => {
+            Some("see your streams with: veilcast stream show, make one with: veilcast stream create PATH")
+        }
+        RegistryError::StreamExists { .. } => {
+            Some("see it with: veilcast stream show STREAM, change who may read it with: veilcast stream set")
+        }
+        RegistryError::NoGrant { .. } => Some("see who has one with: veilcast stream show STREAM"),
+        RegistryError::Period(_) => Some("check --from, --until and --for, and the clock of this machine"),
+        RegistryError::Store(error) => store_hint(error),
+        _ => None,
+    }
+}
+
+const fn stream_hint(error: &StreamIdError) -> &'static str {
+    match error {
+        StreamIdError::PartitionRange { .. } => "see how many it has with: veilcast stream show STREAM",
+        _ => "a stream is owner/path, as veilcast stream show prints it",
+    }
+}
+
+const fn client_hint(error: &ClientError) -> Option<&'static str> {
+    match error {
+        ClientError::NotPermitted { .. } => {
+            Some("check the stream id and which --data-dir is used (veilcast identity show); its owner can grant it")
+        }
+        ClientError::FetchFailed { failure: FetchFailure::Refused(_), .. } => {
+            Some("ask its owner for a grant: veilcast stream grant STREAM YOUR-ADDRESS")
+        }
+        ClientError::FetchFailed { .. } => Some(
+            "check that its publisher is running and that --bootstrap leads to it; run it again to go on where it was",
+        ),
+        ClientError::Backwards { .. } => Some("check --from and --to; a span such as 30d is so long ago"),
+        ClientError::PayloadTooLarge { .. } => Some("split it"),
+        ClientError::NoAgreedKey { ring: Some(_), .. } => {
+            Some("choose one of its keys with: veilcast key use --prefix PREFIX --key-id ID")
+        }
+        ClientError::NoAgreedKey { ring: None, .. } => {
+            Some("put one in with: veilcast key add --current, for the stream or with --prefix")
+        }
+        ClientError::Network(NetworkError::AddressInUse { .. }) => {
+            Some("choose another port with --listen (tcp/0 takes any free one), or stop what listens there")
+        }
+        ClientError::Network(NetworkError::Listen { .. }) => {
+            Some("check --listen: it takes an address of this machine, such as /ip4/0.0.0.0/tcp/4100")
+        }
+        ClientError::Registry(error) => registry_hint(error),
+        ClientError::Store(error) => store_hint(error),
+        ClientError::StreamId(error) => Some(stream_hint(error)),
+        _ => None,
+    }
+}
+
+/// What a person or program is told about a failure.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Told {
+    /// What happened.
+    pub(crate) error: String,
+    /// What to do next.
+    pub(crate) hint: String,
+}
+
+/// The message, and those of its causes that it does not repeat itself.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let said = next.to_string();
+        if !text.contains(&said) {
+            text = match text.rsplit_once("; ") {
+                Some((what, hint)) => format!("{what}: {said}; {hint}"),
+                None => format!("{text}: {said}"),
+            };
+        }
+        cause = next.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_do_next_stands_behind_the_last_semicolon() {
+        let told = Failure::from(DataDirError::NoHome).told();
+        assert_eq!(told.error, "there is no home folder to keep data in");
+        assert_eq!(told.hint, "name a folder with --data-dir or VEILCAST_DATA_DIR");
+    }
+
+    #[test]
+    fn causes_come_before_what_to_do_next() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot open it; try again")]
+        struct Outer(#[source] io::Error);
+        assert_eq!(with_causes(&Outer(io::Error::other("no disk"))), "cannot open it: no disk; try again");
+    }
+}

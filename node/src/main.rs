@@ -1,0 +1,58 @@
+//! `veilcast`: identities, streams, relays, publishers and subscribers from the command line.
+
+mod args;
+mod commands;
+mod connect;
+mod data_dir;
+mod demo;
+mod exit;
+mod failure;
+mod interrupt;
+mod lines;
+mod log;
+mod output;
+mod session;
+mod times;
+mod unlock;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Cli;
+use crate::exit::Exit;
+use crate::failure::{Failure, Told};
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => run(cli).into(),
+        Err(error) => explain(&error).into(),
+    }
+}
+
+fn run(cli: Cli) -> Exit {
+    let output = Output::new(cli.shared.json);
+    let outcome = log::start(cli.shared.verbose).map_err(Failure::from).and_then(|()| commands::run(cli, output));
+    outcome.unwrap_or_else(|failure| {
+        if !matches!(failure, Failure::OutputClosed) {
+            output.failure(&failure.told());
+        }
+        failure.exit()
+    })
+}
+
+/// Help and version are answers; anything else clap says is about wrong usage.
+fn explain(error: &clap::Error) -> Exit {
+    let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+    let json = exit == Exit::Usage && std::env::args_os().any(|arg| arg == "--json");
+    if !json {
+        // Nobody reading it is no reason to fail.
+        let _ = error.print();
+        return exit;
+    }
+    let text = error.render().to_string();
+    let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    Output::new(true).failure(&Told { error: first, hint: "run the command with --help for how it is used".into() });
+    exit
+}

@@ -1,0 +1,85 @@
+//! An opened data folder: identity and store.
+
+use std::sync::Arc;
+
+use veilcast::Identity;
+use veilcast::exchange::HistoryPolicies;
+use veilcast::key_store::{RecordStore, SledKeyStore, Unlock};
+use veilcast::permission::LocalRegistry;
+use veilcast::publisher::GrantLedger;
+
+use crate::args::Shared;
+use crate::data_dir::DataDir;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::unlock;
+
+/// Identity and store of one data folder, held by this process alone until dropped.
+pub(crate) struct Session {
+    pub(crate) identity: Identity,
+    pub(crate) store: Arc<SledKeyStore>,
+}
+
+impl Session {
+    /// Opens a folder that has an identity.
+    pub(crate) fn open(shared: &Shared) -> Result<Self, Failure> {
+        let dir = DataDir::find(shared.data_dir.as_deref())?;
+        if !dir.identity().exists() {
+            return Err(Failure::NoIdentity { folder: dir.path().into() });
+        }
+        let unlock = unlock::find(&dir, shared.passphrase_file.as_deref())?;
+        let password = unlock::identity_password(&unlock)?;
+        // The identity first: a store would be made with whatever passphrase was typed, also a wrong one.
+        let identity = Identity::load_keystore(&dir.identity(), &password)?;
+        let store = open_store(&dir, &unlock)?;
+        Ok(Self { identity, store })
+    }
+
+    /// Makes an identity in a folder that has none. A key file that had to be made is said in plain words.
+    pub(crate) fn create(shared: &Shared, output: Output) -> Result<Self, Failure> {
+        let dir = DataDir::find(shared.data_dir.as_deref())?;
+        if dir.identity().exists() {
+            let path = dir.identity();
+            return Err(veilcast::identity::KeystoreError::Exists { path }.into());
+        }
+        dir.create()?;
+        let fresh = !dir.key_file().exists();
+        let unlock = unlock::find(&dir, shared.passphrase_file.as_deref())?;
+        // The store first: it makes the key file, and a passphrase that is not the store's ends here.
+        let store = open_store(&dir, &unlock)?;
+        if let (true, Unlock::KeyFile(path)) = (fresh, &unlock) {
+            output.note("key_file_made", key_file_words(path));
+        }
+        let identity = Identity::generate(&mut rand::rng());
+        identity.save_keystore(&dir.identity(), &unlock::identity_password(&unlock)?)?;
+        Ok(Self { identity, store })
+    }
+
+    /// The streams and grants kept in the store.
+    pub(crate) fn registry(&self) -> LocalRegistry {
+        LocalRegistry::new(Arc::clone(&self.store) as Arc<dyn RecordStore>)
+    }
+
+    /// How far back the keys of streams are handed out.
+    pub(crate) fn histories(&self) -> HistoryPolicies {
+        HistoryPolicies::new(Arc::clone(&self.store) as Arc<dyn RecordStore>)
+    }
+
+    /// Who was given keys of this identity's.
+    pub(crate) fn ledger(&self) -> GrantLedger {
+        GrantLedger::new(Arc::clone(&self.store) as Arc<dyn RecordStore>, self.identity.user())
+    }
+}
+
+fn open_store(dir: &DataDir, unlock: &Unlock) -> Result<Arc<SledKeyStore>, Failure> {
+    Ok(Arc::new(SledKeyStore::open(&dir.store(), unlock)?))
+}
+
+fn key_file_words(path: &std::path::Path) -> String {
+    format!(
+        "No passphrase was given, so this folder is locked with a key file that only you can read: {}\n\
+         Whoever has the folder with this file has your identity and keys; without the file they are lost, so keep a copy.\n\
+         For a passphrase instead, make the identity with VEILCAST_PASSPHRASE or --passphrase-file set.",
+        path.display()
+    )
+}

@@ -1,0 +1,115 @@
+//! Wrong usage: exit code 2, a cause and a way on, and nothing done.
+#![allow(clippy::unwrap_used, reason = "a failed test is what it is for")]
+
+mod common;
+
+use common::{Home, LOCAL, command, run, run_with};
+use serde_json::Value;
+
+const STREAM: &str = "0x00000000000000000000000000000000000000aa/prices";
+const USER: &str = "0x00000000000000000000000000000000000000bb";
+
+#[test]
+fn malformed_arguments_are_wrong_usage_and_the_message_names_the_cause() {
+    let long = format!("{USER}/{}", "x".repeat(300));
+    let cases: &[(&[&str], &str)] = &[
+        (&["publish", "prices"], "the path is missing"),
+        (&["publish", "0xAA/prices"], "owner of a stream id"),
+        (&["subscribe", &long], "at most 255 bytes"),
+        (&["subscribe", "0x00000000000000000000000000000000000000aa/a#1"], "visible ASCII"),
+        (&["stream", "grant", STREAM, "alice"], "an address is 0x and 40 hex digits"),
+        (&["stream", "grant", STREAM, "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1Beaed"], "wrong checksum"),
+        (&["stream", "grant", STREAM, USER, "--until", "tomorrow"], "is no time"),
+        (&["stream", "grant", STREAM, USER, "--until", "2027-01-31"], "offset from UTC"),
+        (&["stream", "grant", STREAM, USER, "--until", "1800000000"], "looks like unix seconds"),
+        (&["stream", "grant", STREAM, USER, "--for", "soon"], "is no span"),
+        (&["stream", "grant", STREAM, USER, "--for", "3mo"], "no fixed length"),
+        (&["stream", "grant", STREAM, USER, "--for", "1h", "--until", "2h"], "cannot be used with"),
+        (&["stream", "grant", STREAM, USER, "--permission", "dance"], "publish or subscribe"),
+        (&["stream", "create", "prices", "--partitions", "101"], "1..=100"),
+        (&["stream", "set", STREAM], "required"),
+        (&["publish", STREAM, "--bootstrap", "127.0.0.1:4100"], "multiaddr"),
+        (&["node", "--listen", "localhost"], "multiaddr"),
+        (&["publish", STREAM, "--rotate-every", "0"], "no number of messages from 1 on"),
+        (&["stream", "set", STREAM, "--rekey-every", "often"], "or a number of messages"),
+        (&["publish", STREAM, "--partition", "1", "--partition-key", "k"], "cannot be used with"),
+        (&["subscribe", STREAM, "--count", "many"], "invalid digit"),
+        (&["subscribe", STREAM, "--partition", "100"], "100 is not in"),
+        (&["key", "add", STREAM, "--key-id", ""], "at least 1 character"),
+        (&["key", "add", STREAM, "--key-id", "two words"], "visible ASCII"),
+        (&["key", "add", STREAM], "--key-id"),
+        (&["demo", "--messages", "1"], "1 is not in"),
+        (&["dance"], "unrecognized subcommand"),
+        (&["publish", STREAM, "--frobnicate"], "unexpected argument"),
+    ];
+    for (args, says) in cases {
+        run(args).failed(2, &[says]);
+    }
+}
+
+#[test]
+fn wrong_usage_is_one_json_object_with_what_to_do_where_json_is_wanted() {
+    let told = run(&["publish", "prices", "--json"]).failed(2, &[]);
+    let json: Value = serde_json::from_str(&told.stderr).unwrap();
+    assert!(json["error"].as_str().unwrap().contains("the path is missing"), "{json}");
+    assert!(json["hint"].as_str().unwrap().contains("--help"), "{json}");
+    assert_eq!(told.stdout, "");
+}
+
+#[test]
+fn help_of_every_command_has_examples_and_is_no_error() {
+    let commands: [&[&str]; 15] = [
+        &[],
+        &["demo"],
+        &["identity", "new"],
+        &["identity", "show"],
+        &["stream", "create"],
+        &["stream", "grant"],
+        &["stream", "revoke"],
+        &["stream", "show"],
+        &["stream", "set"],
+        &["node"],
+        &["publish"],
+        &["subscribe"],
+        &["key", "add"],
+        &["key", "use"],
+        &["key", "remove"],
+    ];
+    for command in commands {
+        let help = run(&[command, &["--help"]].concat()).ok();
+        assert!(help.contains("Example"), "{command:?}: {help}");
+    }
+    run(&["--version"]).ok();
+}
+
+#[test]
+fn nothing_works_without_an_identity_and_the_error_says_how_to_make_one() {
+    let home = Home::empty();
+    let commands: [&[&str]; 6] = [
+        &["identity", "show"],
+        &["stream", "create", "prices"],
+        &["stream", "show"],
+        &["key", "list"],
+        &["publish", STREAM, "--listen", LOCAL],
+        &["subscribe", STREAM, "--listen", LOCAL],
+    ];
+    for command in commands {
+        home.run(command).failed(1, &["there is no identity in", "veilcast identity new"]);
+    }
+    assert!(!home.path().exists(), "looking must not make anything");
+}
+
+#[test]
+fn a_log_filter_that_is_none_is_wrong_usage() {
+    let mut wrong = command(&["identity", "show"]);
+    wrong.env("VEILCAST_LOG", "veilcast=loudly");
+    run_with(wrong, b"").failed(2, &["VEILCAST_LOG", "what to do next"]);
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_made_is_an_error_that_names_it() {
+    let home = Home::empty();
+    let file = home.file("occupied", b"");
+    let inside = file.join("data");
+    run(&["identity", "new", "--data-dir", inside.to_str().unwrap()]).failed(1, &["occupied", "--data-dir"]);
+}

@@ -1,0 +1,69 @@
+//! Permission checks, cached while fresh.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::shared::{Shared, lock};
+use crate::identity::UserId;
+use crate::permission::{Answer, Grant, Permission, PermissionCache, Refusal, StreamInfo, Subscriber};
+use crate::stream::StreamId;
+
+#[derive(Default)]
+pub(super) struct Access(Mutex<PermissionCache>);
+
+impl Shared {
+    /// Whether `user` holds `permission` now: from the cache while that is fresh, else from the source.
+    pub(super) async fn check(
+        &self,
+        stream: &StreamId,
+        user: UserId,
+        permission: Permission,
+    ) -> Result<Grant, Refusal> {
+        let (now, changes) = (self.now(), self.source.changes());
+        let key = (stream.clone(), user, permission);
+        if let Some(answer) = self.access.lock().get(&key, now, changes) {
+            return answer;
+        }
+        let answer = in_time(self.source.check(stream, user, permission, now)).await;
+        if permission == Permission::Publish && answer.is_ok() {
+            lock(&self.directory).know(user);
+        }
+        self.access.lock().put(key, answer, now, changes);
+        answer
+    }
+
+    /// The answer to a check, if one is cached and fresh.
+    pub(super) fn checked(
+        &self,
+        stream: &StreamId,
+        user: UserId,
+        permission: Permission,
+    ) -> Option<Result<Grant, Refusal>> {
+        self.access.lock().get(&(stream.clone(), user, permission), self.now(), self.source.changes())
+    }
+
+    /// Every grant of SUBSCRIBE on the stream, from the source.
+    pub(super) async fn subscribers(&self, stream: &StreamId) -> Result<Vec<Subscriber>, Refusal> {
+        in_time(self.source.subscribers(stream)).await
+    }
+
+    /// What the source knows about the stream.
+    pub(super) async fn stream_info(&self, stream: &StreamId) -> Result<Option<StreamInfo>, Refusal> {
+        in_time(self.source.stream(stream)).await
+    }
+}
+
+/// A source that does not answer cannot tell, and nobody waits for it longer than this.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+async fn in_time<T>(answer: Answer<'_, Result<T, Refusal>>) -> Result<T, Refusal> {
+    let unavailable = Refusal::Unavailable { retry_after: PATIENCE };
+    tokio::time::timeout(PATIENCE, answer).await.unwrap_or(Err(unavailable))
+}
+
+impl Access {
+    fn lock(&self) -> std::sync::MutexGuard<'_, PermissionCache> {
+        // A poisoned cache still holds only answers that were true when asked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,191 @@
+//! Setting a client up.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU8;
+use std::sync::{Arc, Mutex};
+
+use libp2p::Multiaddr;
+use libp2p::identity::Keypair;
+use tokio::sync::{Notify, OnceCell, Semaphore, mpsc, watch};
+use tokio_util::task::TaskTracker;
+use veilcast_key_store::{MemoryKeyStore, Store};
+
+use super::asking::{self, KEYS_MAILBOX};
+use super::config::{ClientConfig, KeySource, SlowReader};
+use super::directory::Directory;
+use super::error::ClientError;
+use super::gate::ProtocolGate;
+use super::holders::{self, Holders};
+use super::shared::{Shared, make_rsa_pair};
+use super::updating::HAND_OUTS;
+use super::{Client, announcing, dispatch, enforcing};
+use crate::cipher::{MAX_RSA_BITS, MIN_RSA_BITS, RsaError};
+use crate::exchange::{HistoryPolicies, Screen};
+use crate::identity::Identity;
+use crate::network::{self, NetworkConfig, NetworkError};
+use crate::permission::{LocalRegistry, PermissionSource};
+use crate::publisher::GrantLedger;
+use crate::time::{Clock, SystemClock};
+
+/// Rotated keys being stored at a time.
+const KEEPING: usize = 64;
+/// What an envelope adds to a payload at most: header, signature, framing.
+const ENVELOPE: usize = 16 * 1024;
+
+/// Refuses nonsense once, so that later code need not look.
+fn check(config: &ClientConfig) -> Result<(), ClientError> {
+    if !(MIN_RSA_BITS..=MAX_RSA_BITS).contains(&config.rsa_bits) {
+        return Err(RsaError::Size { bits: config.rsa_bits }.into());
+    }
+    if config.requester.max_key_requests_per_second == 0 {
+        return Err(NetworkError::Config("max_key_requests_per_second must not be zero".into()).into());
+    }
+    let (size, limit) = (config.max_payload.saturating_add(ENVELOPE), config.network.max_frame);
+    if size > limit {
+        let text = format!("max_payload needs frames of {size} bytes, network.max_frame is {limit}");
+        return Err(NetworkError::Config(text).into());
+    }
+    Ok(())
+}
+
+/// Sets a client up; [`ClientBuilder::start`] starts it.
+pub struct ClientBuilder {
+    identity: Identity,
+    store: Option<Arc<dyn Store>>,
+    permissions: Option<Arc<dyn PermissionSource>>,
+    clock: Arc<dyn Clock>,
+    keypair: Option<Keypair>,
+    listen: Vec<Multiaddr>,
+    bootstrap: Vec<Multiaddr>,
+    config: ClientConfig,
+}
+
+impl ClientBuilder {
+    pub(super) fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            store: None,
+            permissions: None,
+            clock: Arc::new(SystemClock),
+            keypair: None,
+            listen: Vec::new(),
+            bootstrap: Vec::new(),
+            config: ClientConfig::default(),
+        }
+    }
+
+    /// Where keys and records are kept. Without one they live in memory and are gone with the process.
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Who decides about permissions. Without one the local registry in the store does.
+    pub fn permissions(mut self, source: Arc<dyn PermissionSource>) -> Self {
+        self.permissions = Some(source);
+        self
+    }
+
+    /// Where the time is read. Without one the machine's clock.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The libp2p key, for a peer id that survives restarts. Without one a new key is made.
+    pub fn keypair(mut self, keypair: Keypair) -> Self {
+        self.keypair = Some(keypair);
+        self
+    }
+
+    /// Listens on this address; may be called several times. Without any the client only dials out.
+    pub fn listen(mut self, address: Multiaddr) -> Self {
+        self.listen.push(address);
+        self
+    }
+
+    /// Stays connected to this node; may be called several times.
+    pub fn bootstrap(mut self, address: Multiaddr) -> Self {
+        self.bootstrap.push(address);
+        self
+    }
+
+    /// Settings other than the recommended ones.
+    pub fn config(mut self, config: ClientConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Starts the node. It listens when this returns; connecting to bootstrap nodes goes on in the background.
+    ///
+    /// # Errors
+    /// [`ClientError::Network`] (an address in use, a bad configuration), [`ClientError::Rsa`] for a size out of range.
+    pub async fn start(self) -> Result<Client, ClientError> {
+        check(&self.config)?;
+        let mut network = NetworkConfig::new(self.keypair.unwrap_or_else(Keypair::generate_ed25519));
+        network.listen = self.listen;
+        network.bootstrap = self.bootstrap;
+        network.mdns = self.config.mdns;
+        network.relay_reservation = self.config.relay_reservation;
+        network.request_timeout = self.config.requester.key_request_timeout;
+        network.limits = self.config.network.clone();
+        if self.config.slow_reader == SlowReader::Wait {
+            network.patience = None;
+        }
+        let gate = Arc::new(ProtocolGate::new(self.clock.clone(), false));
+        let (network, events) = network::spawn(network, gate.clone()).await?;
+
+        let store = self.store.unwrap_or_else(|| Arc::new(MemoryKeyStore::default()));
+        let registry = Arc::new(LocalRegistry::new(store.clone()));
+        let source = self.permissions.unwrap_or_else(|| registry.clone());
+        let (user, now, peer) = (self.identity.user(), self.clock.now(), network.local_peer());
+        let (asking, asked) = mpsc::channel(KEYS_MAILBOX);
+        let (holders, writer) = Holders::new(GrantLedger::new(store.clone(), user));
+        let shared = Arc::new(Shared {
+            user,
+            screen: Mutex::new(Screen::new(user, self.config.screen, now)),
+            history: HistoryPolicies::new(store.clone()),
+            pushes: Mutex::default(),
+            identity: self.identity,
+            clock: self.clock,
+            network,
+            gate,
+            store,
+            registry,
+            source,
+            access: Default::default(),
+            directory: Mutex::new(Directory::new(peer)),
+            finder: Default::default(),
+            slot: AtomicU8::new(announcing::preferred_slot(peer)),
+            holders,
+            publishers: Mutex::new(HashMap::new()),
+            readers: Mutex::new(Vec::new()),
+            asking,
+            rsa: Arc::new(OnceCell::new()),
+            counters: Default::default(),
+            stopping: watch::Sender::new(false),
+            announce_soon: Notify::new(),
+            tasks: TaskTracker::new(),
+            handing: Arc::new(Semaphore::new(HAND_OUTS)),
+            keeping: Arc::new(Semaphore::new(KEEPING)),
+            joined: Mutex::default(),
+            rings_changed: Default::default(),
+            peers_joined: Notify::new(),
+            config: self.config,
+        });
+        shared.tasks.spawn(holders::run(writer, shared.network.clone()));
+        shared.spawn(asking::run(shared.clone(), asked));
+        shared.spawn(dispatch::run(shared.clone(), events));
+        shared.spawn(announcing::run(shared.clone()));
+        shared.spawn(announcing::greet(shared.clone()));
+        if shared.config.rekey_on_end {
+            shared.spawn(enforcing::run(shared.clone()));
+        }
+        if shared.config.rsa_ahead && shared.config.keys == KeySource::Exchange {
+            let (cell, bits) = (shared.rsa.clone(), shared.config.rsa_bits);
+            // Whoever needs the pair gets the error; here there is nobody to tell.
+            tokio::spawn(async move { make_rsa_pair(&cell, bits).await.map(drop) });
+        }
+        Ok(Client { shared })
+    }
+}

@@ -1,0 +1,117 @@
+//! What a client is told at start. `Default` is the recommended deployment.
+
+use std::time::Duration;
+
+use crate::cipher::DEFAULT_RSA_BITS;
+use crate::exchange::{HistoryPolicy, RequesterConfig, ScreenLimits};
+use crate::network::NetworkLimits;
+use crate::publisher::KeyPolicy;
+use crate::subscriber::IntakeLimits;
+
+/// What happens when an application does not take its messages in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SlowReader {
+    /// Messages beyond the queue are lost, and reported as a gap. Nobody else notices.
+    #[default]
+    Lose,
+    /// The whole client stops reading until there is room: for programs with one subscription and no other work. A relay in
+    /// between does not wait for ever: beyond its queue it drops, and the reader sees a gap.
+    Wait,
+}
+
+/// Where group keys come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum KeySource {
+    /// Publishers make them and hand them out, except on streams that a [key ring](crate::key_ring) covers: there its keys
+    /// alone count.
+    #[default]
+    Exchange,
+    /// Only keys agreed on outside the network count, on every stream. None is made, asked for, pushed, answered with or
+    /// taken from a message; where no agreed key fits, nothing is published or read.
+    PreAgreedOnly,
+}
+
+/// A client's settings.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClientConfig {
+    /// Largest payload published, bytes: 1 MiB.
+    pub max_payload: usize,
+    /// Size of the subscriber's RSA pair, bits: 3072.
+    pub rsa_bits: usize,
+    /// Make the RSA pair at start, so that the first key request need not wait for it.
+    pub rsa_ahead: bool,
+    /// Encrypt even what is public.
+    pub always_encrypt: bool,
+    /// Where group keys come from.
+    pub keys: KeySource,
+    /// Rekey when a subscriber's grant ended: before the next message, or by itself when the window below is over.
+    pub rekey_on_end: bool,
+    /// Grants that end within so long of each other are shut out by one rekey, if no message comes first: 1 s.
+    pub end_window: Duration,
+    /// Messages queued for a subscription's application.
+    pub subscription_queue: usize,
+    /// What happens when that queue is full.
+    pub slow_reader: SlowReader,
+    /// How long a record that says where this publisher is reachable stays valid.
+    pub record_lifetime: Duration,
+    /// How long a pushed key may take to be confirmed.
+    pub push_timeout: Duration,
+    /// Look for peers on the local network.
+    pub mdns: bool,
+    /// Ask bootstrap nodes for a relayed address, for a publisher that cannot be dialed from outside.
+    pub relay_reservation: bool,
+    /// Asking for keys.
+    pub requester: RequesterConfig,
+    /// Answering for keys.
+    pub screen: ScreenLimits,
+    /// Holding messages.
+    pub intake: IntakeLimits,
+    /// Network bounds.
+    pub network: NetworkLimits,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            max_payload: 1 << 20,
+            rsa_bits: DEFAULT_RSA_BITS,
+            rsa_ahead: true,
+            always_encrypt: false,
+            keys: KeySource::default(),
+            rekey_on_end: true,
+            end_window: Duration::from_secs(1),
+            subscription_queue: 4096,
+            slow_reader: SlowReader::default(),
+            record_lifetime: Duration::from_secs(3600),
+            push_timeout: Duration::from_secs(5),
+            mdns: false,
+            relay_reservation: false,
+            requester: RequesterConfig::default(),
+            screen: ScreenLimits::default(),
+            intake: IntakeLimits::default(),
+            network: NetworkLimits::default(),
+        }
+    }
+}
+
+/// A new stream's settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamOptions {
+    /// 1 to 100.
+    pub partitions: u32,
+    /// Readable by everybody.
+    pub public: bool,
+    /// How far back its keys are handed out; without it as it was set before, and for a new stream all of them.
+    pub history: Option<HistoryPolicy>,
+    /// When its key changes by itself; without it as it was set before, and for a new stream never, except for grants that end.
+    pub key_policy: Option<KeyPolicy>,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self { partitions: 1, public: false, history: None, key_policy: None }
+    }
+}

@@ -1,0 +1,64 @@
+//! What the network hears, routed: messages to subscriptions, records to the directory, requests to their answers.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::config::SlowReader;
+use super::gate::Admitted;
+use super::shared::{Reader, Shared};
+use super::stats::count;
+use super::{announcing, answering, finding};
+use crate::network::NetworkEvent;
+use crate::wire::{MessageContent, Verified};
+
+pub(super) async fn run(shared: Arc<Shared>, mut events: mpsc::Receiver<NetworkEvent<Admitted>>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            NetworkEvent::Frame { accepted, .. } => frame(&shared, accepted).await,
+            NetworkEvent::Request { from, request, reply } => {
+                // The network bounds how many are under way, in total and per peer.
+                let answering = shared.clone();
+                shared.spawn(async move {
+                    if let Some(answer) = answering::handle(&answering, from, request.into()).await {
+                        reply.send(answer.to_vec());
+                    }
+                });
+            }
+            NetworkEvent::PeerJoined { topic, .. } => announcing::peer_joined(&shared, &topic),
+            NetworkEvent::Connected { .. } | NetworkEvent::NewListenAddress(_) => announcing::soon(&shared),
+            _ => {}
+        }
+    }
+}
+
+async fn frame(shared: &Shared, admitted: Admitted) {
+    for record in admitted.records {
+        finding::learn(shared, record);
+    }
+    if admitted.messages.is_empty() {
+        return;
+    }
+    count(&shared.counters.messages_received, admitted.messages.len());
+    let readers: Vec<Reader> =
+        shared.readers_of(admitted.part.stream()).into_iter().filter(|r| r.reads(&admitted.part)).collect();
+    for reader in readers {
+        hand_over(shared, &reader, admitted.messages.clone()).await;
+    }
+}
+
+async fn hand_over(shared: &Shared, reader: &Reader, messages: Vec<Verified<MessageContent>>) {
+    let n = messages.len();
+    let lost = match shared.config.slow_reader {
+        SlowReader::Wait => {
+            let _ = reader.messages.send(messages).await;
+            false
+        }
+        SlowReader::Lose => matches!(reader.messages.try_send(messages), Err(TrySendError::Full(_))),
+    };
+    if lost {
+        // The chain reference of the next message shows the reader what is missing.
+        count(&shared.counters.messages_lost, n);
+    }
+}

@@ -1,0 +1,236 @@
+//! The protocol's check on frames and records, before anything is relayed, stored or handed up.
+//!
+//! Runs on worker threads: every message of a frame is decoded and its signature recovered here, once. The same messages
+//! in another wrapping (joined otherwise, sent again later) are recognised by what was verified before, and go no further.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use lru::LruCache;
+use sha2::{Digest, Sha256};
+
+use crate::identity::UserId;
+use crate::network::{Gate, Verdict};
+use crate::stream::StreamPart;
+use crate::time::{Clock, Timestamp};
+use crate::wire::{Frame, FrameParts, MessageContent, MessageRef, PublisherRecord, Received, Verified};
+
+/// A frame whose every signature is good and whose messages belong to its topic.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) part: StreamPart,
+    pub(crate) messages: Vec<Verified<MessageContent>>,
+    pub(crate) records: Vec<Verified<PublisherRecord>>,
+    /// The frame as it came, for a relay's tap.
+    pub(crate) frame: Option<Bytes>,
+}
+
+/// Publisher records in one frame: nobody needs to say more often where he is.
+const MAX_RECORDS: usize = 8;
+/// Messages and records recognised when they come again.
+const SEEN: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
+
+pub(crate) struct ProtocolGate {
+    clock: Arc<dyn Clock>,
+    keep_frames: bool,
+    seen: Mutex<LruCache<Seen, ()>>,
+}
+
+/// What was verified: only its author can have put it here.
+#[derive(PartialEq, Eq, Hash)]
+enum Seen {
+    Message(UserId, [u8; 16], MessageRef),
+    Record(UserId, Timestamp, [u8; 16]),
+}
+
+impl From<&MessageContent> for Seen {
+    fn from(message: &MessageContent) -> Self {
+        Self::Message(message.publisher, message.chain, message.at)
+    }
+}
+
+impl From<&PublisherRecord> for Seen {
+    fn from(record: &PublisherRecord) -> Self {
+        // Two devices of one publisher may speak in the same millisecond.
+        let mut device = [0; 16];
+        let digest = Sha256::digest(&record.peer);
+        device.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        Self::Record(record.publisher, record.issued, device)
+    }
+}
+
+impl ProtocolGate {
+    pub(crate) fn new(clock: Arc<dyn Clock>, keep_frames: bool) -> Self {
+        Self { clock, keep_frames, seen: Mutex::new(LruCache::new(SEEN)) }
+    }
+
+    /// Whether a frame brings nothing that was not verified here before.
+    fn is_stale(&self, parts: &FrameParts) -> bool {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.messages.iter().all(|message| seen.contains(&message.claims().into()))
+            && parts.records.iter().all(|record| seen.contains(&record.claims().into()))
+    }
+
+    fn remember(&self, admitted: &Admitted) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for message in &admitted.messages {
+            seen.put(message.content().into(), ());
+        }
+        for record in &admitted.records {
+            seen.put(record.content().into(), ());
+        }
+    }
+
+    /// The record under a DHT key, if it belongs there and holds now.
+    pub(crate) fn record(&self, key: &[u8], value: &[u8]) -> Option<Verified<PublisherRecord>> {
+        let received = Received::<PublisherRecord>::decode(&Bytes::copy_from_slice(value)).ok()?;
+        let claims = received.claims();
+        let belongs =
+            PublisherRecord::dht_key(claims.publisher, claims.slot) == key && claims.holds_at(self.clock.now());
+        if belongs { received.verify().ok() } else { None }
+    }
+}
+
+impl Gate for ProtocolGate {
+    type Accepted = Admitted;
+
+    fn admit_frame(&self, topic: &str, frame: &[u8]) -> Result<Admitted, Verdict> {
+        let part = StreamPart::from_topic(topic).ok_or(Verdict::Reject)?;
+        let bytes = Bytes::copy_from_slice(frame);
+        let parts = Frame::decode(&bytes).map_err(|_| Verdict::Reject)?;
+        let foreign = parts.messages.iter().any(|message| message.claims().part != part);
+        if foreign || parts.records.len() > MAX_RECORDS {
+            return Err(Verdict::Reject);
+        }
+        if parts.messages.len() + parts.records.len() > 0 && self.is_stale(&parts) {
+            return Err(Verdict::Ignore);
+        }
+        let FrameParts { messages, records } = parts;
+        let messages = messages.into_iter().map(verified).collect::<Result<Vec<_>, _>>()?;
+        let mut records = records.into_iter().map(verified).collect::<Result<Vec<_>, _>>()?;
+        let now = self.clock.now();
+        let before = records.len();
+        records.retain(|record| record.content().holds_at(now));
+        // A frame of nothing but expired records is worth no bandwidth; it may have been honest when it was sent.
+        if messages.is_empty() && records.is_empty() {
+            return Err(if before > 0 { Verdict::Ignore } else { Verdict::Reject });
+        }
+        let admitted = Admitted { part, messages, records, frame: self.keep_frames.then_some(bytes) };
+        self.remember(&admitted);
+        Ok(admitted)
+    }
+
+    fn is_topic(&self, topic: &str) -> bool {
+        StreamPart::from_topic(topic).is_some()
+    }
+
+    fn admit_record(&self, key: &[u8], value: &[u8]) -> bool {
+        self.record(key, value).is_some()
+    }
+
+    fn supersedes(&self, value: &[u8], stored: &[u8]) -> bool {
+        let read = |bytes| Received::<PublisherRecord>::decode(&Bytes::copy_from_slice(bytes)).ok();
+        let Some(stored) = read(stored).filter(|stored| stored.claims().holds_at(self.clock.now())) else {
+            return true;
+        };
+        read(value).is_some_and(|value| value.claims().issued >= stored.claims().issued)
+    }
+}
+
+fn verified<T: crate::wire::Content>(received: Received<T>) -> Result<Verified<T>, Verdict> {
+    received.verify().map_err(|_| Verdict::Reject)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Identity;
+    use crate::message::{Draft, Payload, compose};
+    use crate::stream::StreamId;
+    use crate::time::ManualClock;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_000_000);
+
+    fn gate() -> ProtocolGate {
+        ProtocolGate::new(Arc::new(ManualClock::at(NOW)), false)
+    }
+
+    fn author() -> Identity {
+        Identity::from_secret_bytes(&[1; 32]).unwrap()
+    }
+
+    fn part() -> StreamPart {
+        StreamId::of(author().user(), "s").unwrap().part(0).unwrap()
+    }
+
+    fn message(sequence: u32) -> Bytes {
+        let at = MessageRef { timestamp: NOW, sequence };
+        let draft = Draft { part: part(), chain: [1; 16], at, previous: None, key_updates: Vec::new() };
+        let signed = compose(draft, &Payload::text("x"), None, &author(), &mut rand::rng()).unwrap();
+        Frame::of_message(signed.envelope().clone())
+    }
+
+    fn record(issued: Timestamp, expires: Timestamp, slot: u8) -> Verified<PublisherRecord> {
+        let record = PublisherRecord {
+            publisher: author().user(),
+            peer: vec![1; 38],
+            addresses: Vec::new(),
+            issued,
+            expires,
+            slot,
+        };
+        Verified::sign(record, &author()).unwrap()
+    }
+
+    #[test]
+    fn a_frame_that_brings_nothing_new_goes_no_further_however_it_is_wrapped() {
+        let (gate, topic) = (gate(), part().topic());
+        let joined = [message(0), message(1)].concat();
+        assert_eq!(gate.admit_frame(&topic, &joined).unwrap().messages.len(), 2);
+        assert_eq!(gate.admit_frame(&topic, &message(1)).unwrap_err(), Verdict::Ignore);
+        assert_eq!(gate.admit_frame(&topic, &[message(1), message(0)].concat()).unwrap_err(), Verdict::Ignore);
+        assert_eq!(gate.admit_frame(&topic, &[message(1), message(2)].concat()).unwrap().messages.len(), 2);
+    }
+
+    #[test]
+    fn a_message_on_another_topic_and_a_forged_one_are_rejected() {
+        let (gate, other) = (gate(), StreamId::of(author().user(), "t").unwrap().part(0).unwrap());
+        assert_eq!(gate.admit_frame(&other.topic(), &message(0)).unwrap_err(), Verdict::Reject);
+        let mut forged = message(0).to_vec();
+        let last = forged.len() - 1;
+        forged[last] ^= 1;
+        assert_eq!(gate.admit_frame(&part().topic(), &forged).unwrap_err(), Verdict::Reject);
+        assert_eq!(gate.admit_frame(&part().topic(), b"").unwrap_err(), Verdict::Reject);
+        assert!(gate.admit_frame(&part().topic(), &message(0)).is_ok(), "the forgery left no mark");
+    }
+
+    #[test]
+    fn a_dht_record_counts_under_the_key_of_its_publisher_and_slot_while_it_holds() {
+        let (gate, hour) = (gate(), std::time::Duration::from_secs(3600));
+        let key_of = |slot| PublisherRecord::dht_key(author().user(), slot);
+        for slot in PublisherRecord::slots() {
+            let holds = record(NOW, NOW.plus(hour), slot);
+            let admitted =
+                PublisherRecord::slots().filter(|other| gate.admit_record(&key_of(*other), holds.envelope()));
+            assert_eq!(admitted.collect::<Vec<_>>(), [slot], "a copy in another slot would push another device out");
+            assert!(!gate.admit_record(&key_of(PublisherRecord::slots().end), holds.envelope()));
+            assert!(!gate.admit_record(b"elsewhere", holds.envelope()));
+            let expired = record(NOW.minus(hour), NOW, slot);
+            assert!(!gate.admit_record(&key_of(slot), expired.envelope()));
+        }
+    }
+
+    #[test]
+    fn records_that_two_devices_made_in_the_same_moment_both_pass() {
+        let (gate, topic) = (gate(), part().topic());
+        let first = record(NOW, NOW.plus(std::time::Duration::from_secs(60)), 0);
+        let second = PublisherRecord { peer: vec![2; 38], ..first.content().clone() };
+        let second = Verified::sign(second, &author()).unwrap();
+        for record in [&first, &second] {
+            let frame = Frame::of_record(record.envelope().clone());
+            assert_eq!(gate.admit_frame(&topic, &frame).unwrap().records.len(), 1);
+            assert_eq!(gate.admit_frame(&topic, &frame).unwrap_err(), Verdict::Ignore);
+        }
+    }
+}

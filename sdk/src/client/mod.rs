@@ -1,0 +1,416 @@
+//! The client: what an application embeds.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use veilcast::client::{Client, StreamOptions};
+//! use veilcast::{Identity, Payload, Period, Permission};
+//!
+//! let seller = Client::builder(Identity::generate(&mut rand::rng()))
+//!     .listen("/ip4/127.0.0.1/tcp/0".parse()?)
+//!     .start()
+//!     .await?;
+//! let stream = seller.create_stream("prices/btc", StreamOptions::default()).await?;
+//! # let buyer = seller.user();
+//! seller.grant(&stream, buyer, Permission::Subscribe, Period::ALWAYS).await?;
+//! seller.publish(&stream, Payload::json(&42)?).await?;
+//! seller.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Tasks: the swarm's ([`network`](crate::network)), `dispatch` which routes what it hears, `asking` which owns the
+//! [`Requester`](crate::exchange::Requester), and one per subscription which owns an [`Intake`](crate::subscriber::Intake).
+//! They talk through bounded channels; the core decides, they only carry out.
+
+mod access;
+mod agreeing;
+mod announcing;
+mod answering;
+mod asking;
+mod bookmarks;
+mod builder;
+mod checks;
+mod config;
+mod directory;
+mod dispatch;
+mod enforcing;
+mod error;
+mod fetching;
+mod finding;
+mod gate;
+mod handing;
+mod holders;
+mod opening;
+mod publishing;
+mod pushing;
+mod relay;
+mod shared;
+mod stats;
+mod subscribing;
+mod updating;
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use veilcast_key_store::{GroupKey, KeyId, KeyOrigin, TimeRange};
+
+pub use builder::ClientBuilder;
+pub use config::{ClientConfig, KeySource, SlowReader, StreamOptions};
+pub use error::ClientError;
+pub use fetching::{FetchEvent, FetchProgress, KeyFetch};
+pub use libp2p::identity::Keypair;
+pub use libp2p::{Multiaddr, PeerId};
+pub use relay::{Relay, RelayBuilder};
+pub use stats::Stats;
+pub use subscribing::{Delivery, Subscription};
+pub use updating::{KeyUpdateMethod, UpdateReport};
+
+use crate::exchange::HistoryPolicy;
+use crate::identity::{Identity, UserId};
+use crate::key_ring::{self, RingPrefix};
+use crate::message::{Message, Payload};
+use crate::permission::{LocalRegistry, Period, Permission};
+use crate::publisher::{GivenKey, Holder, KeyPolicy};
+use crate::stream::{Partition, StreamId, StreamPart};
+use crate::time::Timestamp;
+use crate::wire::MessageRef;
+use shared::{Shared, blocking};
+
+/// A node of the network with an identity: publishes, subscribes, answers and asks for keys. Cheap to clone.
+///
+/// Runs until [`Client::stop`]; dropping every handle without it leaves the node running until its runtime ends.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+impl Client {
+    /// Begins to set up a client for `identity`.
+    pub fn builder(identity: Identity) -> ClientBuilder {
+        ClientBuilder::new(identity)
+    }
+
+    /// Whose client this is.
+    pub fn user(&self) -> UserId {
+        self.shared.user
+    }
+
+    /// Its libp2p peer id, which is not its identity.
+    pub fn peer_id(&self) -> PeerId {
+        self.shared.network.local_peer()
+    }
+
+    /// Where it can be reached; each address ends in `/p2p/PEER`.
+    pub async fn addresses(&self) -> Vec<Multiaddr> {
+        self.shared.network.listen_addresses().await
+    }
+
+    /// Connects to a node. Returns once connected.
+    ///
+    /// # Errors
+    /// [`ClientError::Network`] when nobody answers there.
+    pub async fn connect(&self, address: Multiaddr) -> Result<(), ClientError> {
+        Ok(self.shared.network.dial(address).await?)
+    }
+
+    /// The local permission registry, kept in this client's store.
+    pub fn registry(&self) -> &Arc<LocalRegistry> {
+        &self.shared.registry
+    }
+
+    /// Creates the stream `<this identity>/path` in the local registry.
+    ///
+    /// # Errors
+    /// [`ClientError::StreamId`] for a path that cannot be one, [`ClientError::Registry`], [`ClientError::History`].
+    pub async fn create_stream(&self, path: &str, options: StreamOptions) -> Result<StreamId, ClientError> {
+        let stream = StreamId::of(self.user(), path)?;
+        let (registry, id) = (self.shared.registry.clone(), stream.clone());
+        blocking(move || registry.create_stream(&id, options.partitions, options.public)).await??;
+        if let Some(policy) = options.history {
+            self.set_history(&stream, policy).await?;
+        }
+        if let Some(policy) = options.key_policy {
+            self.set_key_policy(&stream, policy).await?;
+        }
+        announcing::soon(&self.shared);
+        Ok(stream)
+    }
+
+    /// Gives `user` a permission for a period, or renews it.
+    ///
+    /// # Errors
+    /// [`ClientError::Registry`]: no such stream, or a period that makes no sense.
+    pub async fn grant(
+        &self,
+        stream: &StreamId,
+        user: UserId,
+        permission: Permission,
+        period: Period,
+    ) -> Result<(), ClientError> {
+        let (registry, stream, now) = (self.shared.registry.clone(), stream.clone(), self.shared.now());
+        Ok(blocking(move || registry.grant(&stream, user, permission, period, now)).await??)
+    }
+
+    /// Takes a permission back at once. Keys already handed out still open what was published under them; the next
+    /// message goes out under a new key.
+    ///
+    /// # Errors
+    /// [`ClientError::Registry`]: there is no such grant.
+    pub async fn revoke(&self, stream: &StreamId, user: UserId, permission: Permission) -> Result<(), ClientError> {
+        let (registry, stream, now) = (self.shared.registry.clone(), stream.clone(), self.shared.now());
+        Ok(blocking(move || registry.revoke(&stream, user, permission, now)).await??)
+    }
+
+    /// Makes a stream readable by everybody (plaintext, still signed), or by subscribers only: then the very next message
+    /// is encrypted.
+    ///
+    /// # Errors
+    /// [`ClientError::Registry`]: no such stream.
+    pub async fn set_public(&self, stream: &StreamId, public: bool) -> Result<(), ClientError> {
+        let (registry, stream, now) = (self.shared.registry.clone(), stream.clone(), self.shared.now());
+        Ok(blocking(move || registry.set_public(&stream, public, now)).await??)
+    }
+
+    /// Says how far back the keys that this identity publishes the stream under are handed out, from the next request on. What
+    /// was handed out stays handed out.
+    ///
+    /// # Errors
+    /// [`ClientError::History`] when the store fails.
+    pub async fn set_history(&self, stream: &StreamId, policy: HistoryPolicy) -> Result<(), ClientError> {
+        let (history, stream) = (self.shared.history.clone(), stream.clone());
+        Ok(blocking(move || history.set(&stream, policy)).await??)
+    }
+
+    /// How far back the keys of a stream are handed out.
+    ///
+    /// # Errors
+    /// [`ClientError::History`] when the store fails; nothing is handed out then.
+    pub async fn history(&self, stream: &StreamId) -> Result<HistoryPolicy, ClientError> {
+        let (history, stream) = (self.shared.history.clone(), stream.clone());
+        Ok(blocking(move || history.of(&stream)).await??)
+    }
+
+    /// Fetches the keys of `publisher` that were in use on the stream at any moment of `span`, page by page, each page stored
+    /// before the next is asked for. A fetch of the same span that was interrupted goes on where it was. Returns at once; see
+    /// [`KeyFetch`] for what it tells and what dropping it does.
+    ///
+    /// # Errors
+    /// [`ClientError::Backwards`] for a span that ends before it begins.
+    pub fn fetch_keys(
+        &self,
+        stream: &StreamId,
+        publisher: UserId,
+        span: RangeInclusive<Timestamp>,
+    ) -> Result<KeyFetch, ClientError> {
+        let (from, to) = span.into_inner();
+        if from > to {
+            return Err(ClientError::Backwards { from, to });
+        }
+        if self.shared.agreed_only(stream) {
+            return Err(ClientError::AgreedKeysOnly { stream: stream.clone() });
+        }
+        let range = TimeRange { from: from.as_millis(), to: to.as_millis() };
+        Ok(fetching::start(&self.shared, stream.clone(), publisher, range))
+    }
+
+    /// Publishes to partition 0. See [`Client::publish_to`].
+    ///
+    /// # Errors
+    /// As [`Client::publish_to`].
+    pub async fn publish(&self, stream: &StreamId, payload: Payload) -> Result<MessageRef, ClientError> {
+        self.publish_to(stream, Partition::default(), payload, None).await
+    }
+
+    /// Seals, signs and sends a message; returns once it is queued for the network, waiting while the queue is full.
+    ///
+    /// `timestamp` dates the message otherwise than now. Dropping the future before it is ready may leave a gap in the
+    /// chain, which subscribers see as such.
+    ///
+    /// # Errors
+    /// Nothing was sent: [`ClientError::NotPermitted`], [`ClientError::PayloadTooLarge`], [`ClientError::BackDated`], a
+    /// partition that does not exist, or a store that cannot keep a new key.
+    pub async fn publish_to(
+        &self,
+        stream: &StreamId,
+        partition: Partition,
+        payload: Payload,
+        timestamp: Option<Timestamp>,
+    ) -> Result<MessageRef, ClientError> {
+        publishing::publish(&self.shared, stream, partition, payload, timestamp).await
+    }
+
+    /// Returns when everything published so far was handed to the network.
+    pub async fn flush(&self) {
+        self.shared.network.flush().await;
+    }
+
+    /// Returns when at least `n` connected peers take part in this partition. The caller adds the timeout.
+    pub async fn wait_for_peers(&self, part: &StreamPart, n: usize) {
+        self.shared.network.wait_for_peers(&part.topic(), n).await;
+    }
+
+    /// Subscribes to every partition of a stream that the permission source knows; to partition 0 where it knows nothing.
+    ///
+    /// # Errors
+    /// [`ClientError::Network`]; [`ClientError::NotPermitted`] while the permission source cannot be asked.
+    pub async fn subscribe(&self, stream: &StreamId) -> Result<Subscription, ClientError> {
+        let (user, permission) = (self.user(), Permission::Subscribe);
+        let refused = |refusal| ClientError::NotPermitted { user, stream: stream.clone(), permission, refusal };
+        let known = self.shared.stream_info(stream).await.map_err(refused)?;
+        let count = known.map_or(1, |info| info.partitions);
+        let parts = (0..count).map(|n| stream.part(n)).collect::<Result<Vec<_>, _>>()?;
+        subscribing::subscribe(&self.shared, stream.clone(), parts).await
+    }
+
+    /// Subscribes to one partition.
+    ///
+    /// # Errors
+    /// [`ClientError::Network`].
+    pub async fn subscribe_part(&self, part: &StreamPart) -> Result<Subscription, ClientError> {
+        subscribing::subscribe(&self.shared, part.stream().clone(), vec![part.clone()]).await
+    }
+
+    /// Reads one archived message: checks its signature and author's permission, finds its key here or asks for it.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when the key is refused, [`ClientError::WrongKey`], [`ClientError::KeyUnavailable`],
+    /// [`ClientError::Wire`] for bytes that are no message.
+    pub async fn open(&self, envelope: Bytes) -> Result<Message, ClientError> {
+        opening::open(&self.shared, envelope).await
+    }
+
+    /// Changes the key of a stream that this identity publishes: `Rotate` for later (nobody re-checked), `Rekey` at once
+    /// (everybody re-checked). Without a key a random one is made.
+    ///
+    /// A rekey returns once everybody in the grant ledger confirmed the key, was refused it, or let `push_timeout` pass. The
+    /// key is current long before that. Dropping the future calls nothing off: the client goes on by itself.
+    ///
+    /// # Errors
+    /// [`ClientError::GrantEnded`]: rotate would hand the next key to somebody whose grant ended since the last rekey.
+    /// [`ClientError::Store`] also when a rekey made the key current but cannot read who holds the one before.
+    pub async fn update_encryption_key(
+        &self,
+        stream: &StreamId,
+        method: KeyUpdateMethod,
+        key: Option<GroupKey>,
+    ) -> Result<UpdateReport, ClientError> {
+        updating::update(&self.shared, stream, method, key, false).await
+    }
+
+    /// Rotates although somebody whose grant ended will read on.
+    ///
+    /// # Errors
+    /// [`ClientError::NotPermitted`] or a store that fails.
+    pub async fn rotate_regardless(
+        &self,
+        stream: &StreamId,
+        key: Option<GroupKey>,
+    ) -> Result<UpdateReport, ClientError> {
+        updating::update(&self.shared, stream, KeyUpdateMethod::Rotate, key, true).await
+    }
+
+    /// Lets the key that this client uses on a stream change by itself from now on, also after a restart.
+    ///
+    /// Each key seals exactly as many messages as the policy says, in all partitions together: the last one carries the next
+    /// key. What is counted in time counts from the moment the key became current. A change by hand starts both anew. After
+    /// a crash a key may seal up to an eighth fewer. A key whose messages nobody counted, because there was no policy when
+    /// this client began, is replaced at once. Where a grant ended since the last rekey, a rotate that is due is a rekey. A
+    /// pre-agreed key is never replaced.
+    ///
+    /// # Errors
+    /// [`ClientError::Store`] and [`ClientError::Stopped`]; then the policy is what it was.
+    pub async fn set_key_policy(&self, stream: &StreamId, policy: KeyPolicy) -> Result<(), ClientError> {
+        self.shared.set_key_policy(stream, policy).await
+    }
+
+    /// The policy of [`Client::set_key_policy`]; where there is none, the default, which is never.
+    ///
+    /// # Errors
+    /// [`ClientError::Store`].
+    pub async fn key_policy(&self, stream: &StreamId) -> Result<KeyPolicy, ClientError> {
+        let (store, stream) = (self.shared.store.clone(), stream.clone());
+        Ok(blocking(move || KeyPolicy::load(&*store, &stream)).await??)
+    }
+
+    /// Who was given keys of a stream by this client, now or in an earlier run, and was not refused since. From the grant
+    /// ledger in the store; at most 65,536, in the order of addresses.
+    ///
+    /// # Errors
+    /// [`ClientError::Store`].
+    pub async fn holders(&self, stream: &StreamId) -> Result<Vec<Holder>, ClientError> {
+        self.shared.holders.all(stream).await
+    }
+
+    /// Which keys of a stream a user was given by this client, when and under which grant, also if it was refused since. At
+    /// most the newest 256.
+    ///
+    /// # Errors
+    /// [`ClientError::Store`].
+    pub async fn deliveries(&self, stream: &StreamId, user: UserId) -> Result<Vec<GivenKey>, ClientError> {
+        self.shared.holders.deliveries(stream, user).await
+    }
+
+    /// Puts a pre-agreed key in by hand: messages of `publisher` under it open without any request. It is never handed
+    /// out to others.
+    ///
+    /// # Errors
+    /// [`ClientError::Store`], also when there is another key of this id.
+    pub async fn add_encryption_key(
+        &self,
+        key: &GroupKey,
+        publisher: UserId,
+        stream: &StreamId,
+    ) -> Result<(), ClientError> {
+        let (store, scope, added) = (self.shared.store.clone(), crate::scope(publisher, stream), key.clone());
+        let since = self.shared.now().as_millis();
+        blocking(move || store.add(&scope, &added, since, None, KeyOrigin::PreAgreed)).await??;
+        self.shared.key_is_here(publisher, stream, key.clone(), crate::subscriber::Arrival::Store).await;
+        Ok(())
+    }
+
+    /// Puts a key into the ring of a prefix: it opens messages of every publisher on every stream that the ring decides
+    /// about, see [`key_ring`]. Which key seals stays as it is.
+    ///
+    /// # Errors
+    /// [`ClientError::Ring`], also when the ring has another key of this id.
+    pub async fn add_ring_key(&self, prefix: &RingPrefix, key: &GroupKey) -> Result<(), ClientError> {
+        let (ring, key, now) = (prefix.clone(), key.clone(), self.shared.now().as_millis());
+        self.shared.change_ring(prefix, move |shared| Ok(key_ring::add(&*shared.store, &ring, &key, now)?)).await
+    }
+
+    /// Lets a key of a ring seal what this client publishes, from the next message on, on every stream that the ring decides
+    /// about. Add it on the readers' side first.
+    ///
+    /// # Errors
+    /// [`ClientError::Ring`]: it is not in the ring.
+    pub async fn use_ring_key(&self, prefix: &RingPrefix, key_id: &KeyId) -> Result<(), ClientError> {
+        let (ring, id, now) = (prefix.clone(), key_id.clone(), self.shared.now().as_millis());
+        self.shared.change_ring(prefix, move |shared| key_ring::make_current(&*shared.store, &ring, &id, now)).await
+    }
+
+    /// Takes a key out of a ring: what is under it opens no more. The key in use goes last, and with it the ring.
+    ///
+    /// # Errors
+    /// [`ClientError::Ring`]: it is not in the ring, or in use.
+    pub async fn remove_ring_key(&self, prefix: &RingPrefix, key_id: &KeyId) -> Result<(), ClientError> {
+        let (ring, id) = (prefix.clone(), key_id.clone());
+        self.shared.change_ring(prefix, move |shared| key_ring::remove(&*shared.store, &ring, &id)).await
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> Stats {
+        self.shared.counters.snapshot()
+    }
+
+    /// Leaves politely: queued messages are sent, connections closed, ports freed. Subscriptions end.
+    pub async fn stop(&self) {
+        self.shared.stop().await;
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("user", &self.shared.user).finish_non_exhaustive()
+    }
+}

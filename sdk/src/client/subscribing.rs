@@ -1,0 +1,421 @@
+//! A subscription: one task that drives an intake, and the stream of deliveries it feeds.
+
+use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::FutureExt;
+use lru::LruCache;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::Instant;
+use veilcast_key_store::{GroupKey, KeyId, KeyOrigin};
+
+use super::asking::Ask;
+use super::checks::{Checked, Checks};
+use super::error::ClientError;
+use super::shared::{READER_KEYS, Reader, Shared, blocking};
+use super::stats::count;
+use crate::exchange::{AskFailure, Bucket, Rate};
+use crate::identity::UserId;
+use crate::key_ring::Looked;
+use crate::message::Message;
+use crate::permission::{Permission, Refusal};
+use crate::stream::{StreamId, StreamPart};
+use crate::subscriber::{Arrival, Event, Intake, IntakeEffect, IntakeLimits, Unchecked};
+use crate::time::Timestamp;
+use crate::wire::{MessageContent, Verified};
+
+/// Frames waiting for a subscription.
+const FRAMES: usize = 1024;
+/// How long a publisher without permission is not reported again.
+const REPORT_AGAIN: Duration = Duration::from_secs(10);
+/// How long a key that is not among those agreed on is not reported again.
+const NOT_AGREED_AGAIN: Duration = Duration::from_secs(60);
+/// Publishers without permission remembered for that.
+const REPORTED: usize = 1024;
+/// Deliveries waiting for the application beyond which events are counted instead of told.
+const MAX_READY: usize = 16_384;
+/// Carried keys stored of one publisher.
+const KEPT: Rate = Rate { per_second: 100, burst: 1000 };
+/// Publishers for whom that is counted.
+const KEPT_OF: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+/// Pause before a key that could not be asked for, because too much was being asked, is asked for again.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// What a subscription brings.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    /// A message, in the order of its chain.
+    Message(Message),
+    /// Something beside the messages.
+    Event(Event),
+}
+
+/// News of keys for the intakes of one stream.
+#[derive(Clone)]
+pub(super) enum KeyNews {
+    Arrived { publisher: UserId, key: GroupKey, by: Arrival },
+    Refused { publisher: UserId, key_id: KeyId, refusal: Refusal, until: Timestamp },
+    Retrying { publisher: UserId, failure: AskFailure, after: Duration },
+    Unavailable { publisher: UserId, key_id: KeyId, failure: AskFailure },
+    RingChanged,
+}
+
+/// Messages and events of a stream. Dropping it ends the subscription.
+pub struct Subscription {
+    deliveries: mpsc::Receiver<Delivery>,
+}
+
+impl Subscription {
+    /// The next message or event; `None` once the client was stopped. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Delivery> {
+        self.deliveries.recv().await
+    }
+}
+
+impl futures::Stream for Subscription {
+    type Item = Delivery;
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        self.deliveries.poll_recv(context)
+    }
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Subscription { .. }")
+    }
+}
+
+pub(super) async fn subscribe(
+    shared: &Arc<Shared>,
+    stream: StreamId,
+    parts: Vec<StreamPart>,
+) -> Result<Subscription, ClientError> {
+    let subscription = start(shared, stream, parts.clone(), Vec::new(), shared.config.intake)?;
+    for part in &parts {
+        shared.network.join(&part.topic()).await?;
+    }
+    Ok(subscription)
+}
+
+/// Starts the task of a subscription, with messages to begin with.
+pub(super) fn start(
+    shared: &Arc<Shared>,
+    stream: StreamId,
+    parts: Vec<StreamPart>,
+    first: Vec<Verified<MessageContent>>,
+    limits: IntakeLimits,
+) -> Result<Subscription, ClientError> {
+    let (messages, frames) = mpsc::channel(FRAMES);
+    let (keys, news) = mpsc::channel(READER_KEYS);
+    let (deliver, deliveries) = mpsc::channel(shared.config.subscription_queue.max(1));
+    shared.add_reader(Reader { stream: stream.clone(), parts: parts.clone(), messages, keys })?;
+    let reading = Reading::new(shared.clone(), stream, limits);
+    // Not cut off at the stop: what has arrived is still handed over.
+    shared.tasks.spawn(reading.run(parts, first, frames, news, deliver));
+    Ok(Subscription { deliveries })
+}
+
+struct Reading {
+    shared: Arc<Shared>,
+    stream: StreamId,
+    intake: Intake,
+    ready: VecDeque<Delivery>,
+    unasked: VecDeque<(UserId, KeyId)>,
+    ask_again: Instant,
+    unchecked: Unchecked,
+    checks: Checks,
+    reported: HashMap<UserId, Timestamp>,
+    kept: LruCache<UserId, Bucket>,
+}
+
+impl Reading {
+    fn new(shared: Arc<Shared>, stream: StreamId, limits: IntakeLimits) -> Self {
+        let mut intake = Intake::new(stream.clone(), limits);
+        intake.look_again(shared.now(), shared.agreed_only(&stream));
+        Self {
+            checks: Checks::new(shared.clone(), stream.clone()),
+            shared,
+            stream,
+            intake,
+            ready: VecDeque::new(),
+            unasked: VecDeque::new(),
+            ask_again: Instant::now(),
+            unchecked: Unchecked::new(limits),
+            reported: HashMap::new(),
+            kept: LruCache::new(KEPT_OF),
+        }
+    }
+
+    async fn run(
+        mut self,
+        parts: Vec<StreamPart>,
+        first: Vec<Verified<MessageContent>>,
+        mut frames: mpsc::Receiver<Vec<Verified<MessageContent>>>,
+        mut news: mpsc::Receiver<KeyNews>,
+        deliver: mpsc::Sender<Delivery>,
+    ) {
+        self.messages(first);
+        let room = deliver.max_capacity();
+        loop {
+            // Keys are always taken in, and before frames: a message must not be judged by what was held, or agreed on, before
+            // the news that came ahead of it. Frames only while the application keeps up. Nothing in here waits for anybody.
+            // The clock is looked at every time: frames that never pause must not keep it from being seen.
+            if self.is_late() {
+                self.tick();
+            }
+            let pause = self.pause();
+            tokio::select! {
+                biased;
+                () = deliver.closed() => break,
+                heard = news.recv() => match heard {
+                    Some(heard) => self.news(heard),
+                    None => break,
+                },
+                Some(checked) = self.checks.next(), if self.checks.any_under_way() => {
+                    self.checked(checked);
+                    self.check_due();
+                }
+                permit = deliver.reserve(), if !self.ready.is_empty() => {
+                    if let (Ok(permit), Some(delivery)) = (permit, self.ready.pop_front()) {
+                        if matches!(delivery, Delivery::Message(_)) {
+                            count(&self.shared.counters.messages_delivered, 1);
+                        }
+                        permit.send(delivery);
+                    }
+                }
+                frame = frames.recv(), if self.ready.len() < room => match frame {
+                    Some(messages) => self.messages(messages),
+                    None => break,
+                },
+                () = tokio::time::sleep(pause) => self.tick(),
+            }
+        }
+        // From here on this reader counts as gone, and whoever is still handing something over is told.
+        frames.close();
+        news.close();
+        while let Ok(messages) = frames.try_recv() {
+            self.last_messages(messages);
+        }
+        while let Some(delivery) = self.ready.pop_front() {
+            if deliver.try_send(delivery).is_err() {
+                break;
+            }
+        }
+        let Self { shared, stream, .. } = self;
+        leave(&shared, &stream, &parts).await;
+    }
+
+    fn next_wake(&self) -> Option<Timestamp> {
+        let strangers = self.checks.has_room_for_strangers();
+        let checks = self.checks.has_room().then(|| self.unchecked.next_wake(strangers)).flatten();
+        self.intake.next_wake().into_iter().chain(checks).min()
+    }
+
+    fn is_late(&self) -> bool {
+        let asks = !self.unasked.is_empty() && self.ask_again <= Instant::now();
+        asks || self.next_wake().is_some_and(|at| at <= self.shared.now())
+    }
+
+    fn pause(&self) -> Duration {
+        let wake = self.next_wake().map(|at| at.since(self.shared.now()).max(Duration::from_millis(1)));
+        let again = (!self.unasked.is_empty()).then(|| self.ask_again.saturating_duration_since(Instant::now()));
+        wake.into_iter().chain(again).min().unwrap_or(Duration::from_secs(3600))
+    }
+
+    fn tick(&mut self) {
+        self.check_due();
+        let effects = self.intake.tick(self.shared.now());
+        self.carry_out(effects);
+        while let Some((publisher, key_id)) = self.unasked.pop_front() {
+            if !self.ask(publisher, key_id) {
+                break;
+            }
+        }
+    }
+
+    /// Signature checked already; now the permission to publish, then order and key.
+    fn messages(&mut self, messages: Vec<Verified<MessageContent>>) {
+        for message in messages {
+            let publisher = message.content().publisher;
+            let waits = self.unchecked.waits_for(publisher);
+            match self.shared.checked(&self.stream, publisher, Permission::Publish).filter(|_| !waits) {
+                Some(Ok(_)) => self.take_in(message),
+                Some(Err(refusal)) => self.report_intruder(publisher, refusal),
+                None => self.hold(message),
+            }
+        }
+    }
+
+    /// The end: no answer is waited for any more.
+    fn last_messages(&mut self, messages: Vec<Verified<MessageContent>>) {
+        for message in messages {
+            let publisher = message.content().publisher;
+            let check = || self.shared.check(&self.stream, publisher, Permission::Publish).now_or_never();
+            if !self.unchecked.waits_for(publisher) && matches!(check(), Some(Ok(_))) {
+                self.take_in(message);
+            }
+        }
+    }
+
+    fn take_in(&mut self, message: Verified<MessageContent>) {
+        let effects = self.intake.message(self.shared.now(), message);
+        self.carry_out(effects);
+    }
+
+    /// It is not known yet whether its author may publish. A source that need not wait for its answer lets it through here.
+    fn hold(&mut self, message: Verified<MessageContent>) {
+        let stranger = self.checks.is_stranger(message.content().publisher);
+        if let Some(publisher) = self.unchecked.push(self.shared.now(), message, stranger) {
+            self.carry_out(vec![IntakeEffect::Notify(Event::ParkedDropped { publisher, dropped: 1 })]);
+        }
+        self.check_due();
+    }
+
+    fn check_due(&mut self) {
+        while self.checks.has_room() {
+            let strangers = self.checks.has_room_for_strangers();
+            let Some(author) = self.unchecked.begin_next(self.shared.now(), strangers) else { return };
+            if let Some(checked) = self.checks.begin(author) {
+                self.checked(checked);
+            }
+        }
+    }
+
+    fn checked(&mut self, (publisher, answer): Checked) {
+        let refusal = match answer {
+            Ok(_) => return self.unchecked.take(publisher).into_iter().for_each(|message| self.take_in(message)),
+            Err(refusal) => refusal,
+        };
+        let dropped = match refusal.retry_after() {
+            Some(after) => self.unchecked.put_off(self.shared.now(), publisher, after),
+            None => self.unchecked.take(publisher).len(),
+        };
+        if dropped > 0 {
+            self.report_intruder(publisher, refusal);
+        }
+    }
+
+    fn report_intruder(&mut self, publisher: UserId, refusal: Refusal) {
+        let now = self.shared.now();
+        self.reported.retain(|_, until| now < *until);
+        if self.reported.len() < REPORTED && !self.reported.contains_key(&publisher) && self.ready.len() < MAX_READY {
+            self.reported.insert(publisher, now.plus(REPORT_AGAIN));
+            self.ready.push_back(Delivery::Event(Event::NotAPublisher { publisher, refusal }));
+        }
+    }
+
+    fn news(&mut self, news: KeyNews) {
+        let now = self.shared.now();
+        let effects = match news {
+            // Asked for, or sent, before it was agreed that only agreed keys count here.
+            KeyNews::Arrived { by: Arrival::Answer | Arrival::Push | Arrival::Rotate, .. } if self.is_agreed_only() => {
+                return;
+            }
+            KeyNews::RingChanged => {
+                let only = self.is_agreed_only();
+                self.intake.look_again(now, only)
+            }
+            KeyNews::Arrived { publisher, key, by } => self.intake.key_arrived(now, publisher, key, by),
+            KeyNews::Refused { publisher, key_id, refusal, until } => {
+                self.intake.key_refused(now, publisher, &key_id, refusal, until)
+            }
+            KeyNews::Unavailable { publisher, key_id, failure } => {
+                self.intake.key_unavailable(now, publisher, &key_id, failure)
+            }
+            KeyNews::Retrying { publisher, failure, after } => {
+                vec![IntakeEffect::Notify(Event::KeyRetry { publisher, failure, after })]
+            }
+        };
+        self.carry_out(effects);
+    }
+
+    fn is_agreed_only(&self) -> bool {
+        self.shared.agreed_only(&self.stream)
+    }
+
+    /// What carrying one out brings about comes before the rest, and never on the stack: as many as are parked may follow
+    /// from one another.
+    fn carry_out(&mut self, effects: Vec<IntakeEffect>) {
+        let mut work = VecDeque::from(effects);
+        while let Some(effect) = work.pop_front() {
+            match effect {
+                IntakeEffect::Deliver(message) => self.ready.push_back(Delivery::Message(message)),
+                // Messages are bounded by not taking more in; what is told beside them must not grow for ever either.
+                IntakeEffect::Notify(event) if self.ready.len() < MAX_READY => {
+                    self.ready.push_back(Delivery::Event(event));
+                }
+                IntakeEffect::Notify(_) => count(&self.shared.counters.events_lost, 1),
+                IntakeEffect::Need { publisher, key_id } => {
+                    for next in self.need(publisher, key_id).into_iter().rev() {
+                        work.push_front(next);
+                    }
+                }
+                IntakeEffect::Keep { publisher, key, since } => self.keep(publisher, key, since),
+            }
+        }
+    }
+
+    /// The store first; a key that is there causes no request.
+    fn need(&mut self, publisher: UserId, key_id: KeyId) -> Vec<IntakeEffect> {
+        let now = self.shared.now();
+        match self.shared.look_for_key(publisher, &self.stream, &key_id) {
+            Looked::Found(key) => self.intake.key_arrived(now, publisher, key, Arrival::Store),
+            Looked::NotAgreed => self.intake.key_not_agreed(now, publisher, &key_id, now.plus(NOT_AGREED_AGAIN)),
+            Looked::Absent => {
+                self.ask(publisher, key_id.clone());
+                vec![IntakeEffect::Notify(Event::KeyPending { publisher, key_id })]
+            }
+        }
+    }
+
+    /// Never waits: the task that asks must always be able to tell this one its news.
+    fn ask(&mut self, publisher: UserId, key_id: KeyId) -> bool {
+        let want = Ask::Want { publisher, stream: self.stream.clone(), key_id: key_id.clone() };
+        let full = matches!(self.shared.asking.try_send(want), Err(TrySendError::Full(_)));
+        if full {
+            self.unasked.push_back((publisher, key_id));
+            self.ask_again = Instant::now() + ASK_AGAIN;
+        }
+        !full
+    }
+
+    fn keep(&mut self, publisher: UserId, key: GroupKey, since: Timestamp) {
+        let told = Ask::Arrived { publisher, stream: self.stream.clone(), key_id: key.id().clone() };
+        let _ = self.shared.asking.try_send(told);
+        // More than this, per second or at a time, is a publisher making trouble: a key that is not kept is asked for when it is
+        // needed.
+        let now = self.shared.now();
+        if self.kept.get_or_insert_mut(publisher, || Bucket::full(KEPT, now)).take(now).is_err() {
+            return;
+        }
+        let Ok(permit) = self.shared.keeping.clone().try_acquire_owned() else { return };
+        let (store, scope) = (self.shared.store.clone(), crate::scope(publisher, &self.stream));
+        self.shared.tasks.spawn(async move {
+            let _permit = permit;
+            let added = blocking(move || store.add(&scope, &key, since.as_millis(), None, KeyOrigin::Received)).await;
+            if let Ok(Err(error)) = added {
+                tracing::warn!(%error, "a rotated key could not be stored");
+            }
+        });
+    }
+}
+
+async fn leave(shared: &Shared, stream: &StreamId, parts: &[StreamPart]) {
+    let is_read = |part: &StreamPart| shared.readers_of(stream).iter().any(|reader| reader.reads(part));
+    for part in parts.iter().filter(|part| !is_read(part)) {
+        shared.network.leave(&part.topic()).await;
+        // Somebody may have subscribed meanwhile.
+        if is_read(part) {
+            let _ = shared.network.join(&part.topic()).await;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "subscribing_tests.rs"]
+mod tests;

@@ -1,0 +1,275 @@
+use veilcast_key_store::{KeyStore, MemoryKeyStore, TimeRange};
+
+use super::*;
+use crate::cipher::{MessageCipher, wrap_next};
+use crate::client::shared::lock;
+use crate::client::{Client, ClientConfig};
+use crate::identity::Identity;
+use crate::key_ring::{self, RingPrefix};
+use crate::message::{Draft, Payload, compose};
+use crate::permission::{Answer, Grant, Period, PermissionSource, StreamInfo, Subscriber};
+use crate::time::ManualClock;
+use crate::wire::{KeyUpdate, MessageRef, UpdateKind};
+
+const NOW: Timestamp = Timestamp::from_secs(1_000_000);
+
+fn identity(byte: u8) -> Identity {
+    Identity::from_secret_bytes(&[byte; 32]).unwrap()
+}
+
+fn key(n: usize) -> GroupKey {
+    GroupKey::new(KeyId::new(&format!("key-{n}")).unwrap(), &[9; 32]).unwrap()
+}
+
+/// A client that listens nowhere, its own stream, and the clock it goes by.
+struct Alone {
+    client: Client,
+    store: Arc<MemoryKeyStore>,
+    clock: Arc<ManualClock>,
+    stream: StreamId,
+}
+
+impl Alone {
+    async fn start() -> Self {
+        Self::with_source(None).await
+    }
+
+    async fn with_source(source: Option<Arc<Hangs>>) -> Self {
+        let (store, clock) = (Arc::new(MemoryKeyStore::default()), Arc::new(ManualClock::at(NOW)));
+        let config = ClientConfig { rsa_ahead: false, ..ClientConfig::default() };
+        let builder = Client::builder(identity(1)).store(store.clone()).clock(clock.clone()).config(config);
+        let builder = match source {
+            Some(source) => builder.permissions(source),
+            None => builder,
+        };
+        let client = builder.start().await.unwrap();
+        let stream = client.create_stream("s", Default::default()).await.unwrap();
+        Self { client, store, clock, stream }
+    }
+
+    fn reading(&self) -> Reading {
+        Reading::new(self.client.shared.clone(), self.stream.clone(), self.client.shared.config.intake)
+    }
+
+    fn writer(&self, byte: u8) -> Writer {
+        Writer { identity: identity(byte), stream: self.stream.clone(), chain: [7; 16], count: 0 }
+    }
+}
+
+/// Writes the messages of one chain.
+struct Writer {
+    identity: Identity,
+    stream: StreamId,
+    chain: [u8; 16],
+    count: u32,
+}
+
+impl Writer {
+    fn user(&self) -> UserId {
+        self.identity.user()
+    }
+
+    fn write(&mut self, under: Option<&GroupKey>, key_updates: Vec<KeyUpdate>) -> Verified<MessageContent> {
+        let at = |sequence| MessageRef { timestamp: NOW, sequence };
+        let previous = self.count.checked_sub(1).map(at);
+        let (part, chain) = (self.stream.part(0).unwrap(), self.chain);
+        let draft = Draft { part, chain, at: at(self.count), previous, key_updates };
+        self.count += 1;
+        let cipher = under.map(|key| MessageCipher::new(&crate::scope(self.user(), &self.stream), key));
+        let sealing = under.zip(cipher.as_ref()).map(|(key, cipher)| (key.id(), cipher));
+        compose(draft, &Payload::text("x"), sealing, &self.identity, &mut rand::rng()).unwrap()
+    }
+}
+
+fn on_a_small_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    std::thread::Builder::new().stack_size(256 << 10).spawn(work).unwrap().join().unwrap()
+}
+
+fn messages_in(ready: &VecDeque<Delivery>) -> usize {
+    ready.iter().filter(|delivery| matches!(delivery, Delivery::Message(_))).count()
+}
+
+const PARKED: usize = 10_000;
+
+#[tokio::test]
+async fn ten_thousand_parked_messages_each_under_its_own_stored_key_are_read_on_a_small_stack() {
+    let alone = Alone::start().await;
+    let (mut reading, mut writer) = (alone.reading(), alone.writer(1));
+    let publisher = writer.user();
+    for n in 1..PARKED {
+        let scope = crate::scope(publisher, &alone.stream);
+        alone.store.add(&scope, &key(n), NOW.as_millis(), None, KeyOrigin::Received).unwrap();
+    }
+    reading.messages((0..PARKED).map(|n| writer.write(Some(&key(n)), Vec::new())).collect());
+    assert_eq!((reading.intake.parked(), messages_in(&reading.ready)), (PARKED, 0));
+    let reading = on_a_small_stack(move || {
+        reading.news(KeyNews::Arrived { publisher, key: key(0), by: Arrival::Answer });
+        reading
+    });
+    assert_eq!((reading.intake.parked(), messages_in(&reading.ready)), (0, PARKED));
+    alone.client.stop().await;
+}
+
+#[tokio::test]
+async fn ten_thousand_parked_messages_each_under_a_key_not_agreed_on_are_dropped_on_a_small_stack() {
+    let alone = Alone::start().await;
+    let (mut reading, mut writer) = (alone.reading(), alone.writer(1));
+    reading.messages((0..PARKED).map(|n| writer.write(Some(&key(n)), Vec::new())).collect());
+    assert_eq!(reading.intake.parked(), PARKED);
+    // That they wait was told.
+    reading.ready.clear();
+    let everything = RingPrefix::new(&alone.client.user().to_string()).unwrap();
+    key_ring::add(&*alone.store, &everything, &key(PARKED), NOW.as_millis()).unwrap();
+    let reading = on_a_small_stack(move || {
+        reading.news(KeyNews::RingChanged);
+        reading
+    });
+    let dropped = |delivery: &&Delivery| matches!(delivery, Delivery::Event(Event::KeyNotAgreed { dropped: 1, .. }));
+    assert_eq!((reading.intake.parked(), reading.ready.iter().filter(dropped).count()), (0, PARKED));
+    alone.client.stop().await;
+}
+
+/// Knows one publisher and never answers about anybody else.
+struct Hangs {
+    knows: UserId,
+    asked: tokio::sync::Semaphore,
+}
+
+impl Hangs {
+    fn knowing(knows: UserId) -> Arc<Self> {
+        Arc::new(Self { knows, asked: tokio::sync::Semaphore::new(0) })
+    }
+}
+
+impl PermissionSource for Hangs {
+    fn check<'a>(
+        &'a self,
+        _: &'a StreamId,
+        user: UserId,
+        permission: Permission,
+        _: Timestamp,
+    ) -> Answer<'a, Result<Grant, Refusal>> {
+        self.asked.add_permits(1);
+        match user == self.knows {
+            true => Box::pin(std::future::ready(Ok(Grant::new(permission, Period::ALWAYS)))),
+            false => Box::pin(std::future::pending()),
+        }
+    }
+
+    fn subscribers<'a>(&'a self, _: &'a StreamId) -> Answer<'a, Result<Vec<Subscriber>, Refusal>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn stream<'a>(&'a self, _: &'a StreamId) -> Answer<'a, Result<Option<StreamInfo>, Refusal>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn changes(&self) -> u64 {
+        0
+    }
+}
+
+/// The first message of so many authors, each somebody else.
+fn strangers(alone: &Alone, n: u32) -> Vec<Verified<MessageContent>> {
+    let author = |n: u32| {
+        let mut secret = [2; 32];
+        secret[..4].copy_from_slice(&n.to_be_bytes());
+        Writer {
+            identity: Identity::from_secret_bytes(&secret).unwrap(),
+            stream: alone.stream.clone(),
+            chain: [7; 16],
+            count: 0,
+        }
+    };
+    (1..=n).map(|n| author(n).write(None, Vec::new())).collect()
+}
+
+#[tokio::test]
+async fn a_frame_of_a_thousand_strangers_holds_up_no_known_publisher_while_the_source_hangs() {
+    let alone = Alone::with_source(Some(Hangs::knowing(identity(1).user()))).await;
+    let (mut reading, mut known) = (alone.reading(), alone.writer(1));
+    reading.messages(vec![known.write(None, Vec::new())]);
+    assert_eq!(messages_in(&reading.ready), 1, "an answer that is there at once is not waited for");
+    let mut frame = strangers(&alone, 1000);
+    frame.push(known.write(None, Vec::new()));
+    reading.messages(frame);
+    assert_eq!((messages_in(&reading.ready), reading.unchecked.len()), (2, 1000));
+    // Also when his answer is no longer fresh.
+    alone.clock.set(NOW.plus(Duration::from_secs(60)));
+    reading.messages(vec![known.write(None, Vec::new())]);
+    assert_eq!((messages_in(&reading.ready), reading.unchecked.len()), (3, 1000));
+    alone.client.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_stops_at_once_while_its_permission_source_hangs() {
+    let source = Hangs::knowing(identity(1).user());
+    let alone = Alone::with_source(Some(source.clone())).await;
+    let shared = &alone.client.shared;
+    let _reads = start(shared, alone.stream.clone(), Vec::new(), strangers(&alone, 20), shared.config.intake).unwrap();
+    let messages = lock(&shared.readers)[0].messages.clone();
+    messages.send(strangers(&alone, 40)).await.unwrap();
+    source.asked.acquire_many(20).await.unwrap().forget();
+    let began = std::time::Instant::now();
+    alone.client.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(4), "one check is given up after five seconds");
+}
+
+#[tokio::test]
+async fn a_gap_is_given_up_in_time_while_another_chain_never_pauses() {
+    let alone = Alone::start().await;
+    let (shared, mut gaps, mut busy) = (&alone.client.shared, alone.writer(1), alone.writer(1));
+    busy.chain = [8; 16];
+    let mut gapped: Vec<_> = (0..3).map(|_| gaps.write(None, Vec::new())).collect();
+    gapped.remove(1);
+    let mut reads = start(shared, alone.stream.clone(), Vec::new(), gapped, shared.config.intake).unwrap();
+    let messages = lock(&shared.readers)[0].messages.clone();
+    // Repeats are dropped, so that nobody need read what never pauses.
+    let repeated = busy.write(None, Vec::new());
+    let never_pausing = async {
+        for n in 0_u32.. {
+            messages.send(vec![repeated.clone()]).await.unwrap();
+            if n == 2 * u32::try_from(FRAMES).unwrap() {
+                alone.clock.advance(shared.config.intake.gap_wait);
+            }
+        }
+    };
+    let given_up = async { while !matches!(reads.next().await.unwrap(), Delivery::Event(Event::Gap { .. })) {} };
+    let first = async {
+        tokio::select! {
+            () = never_pausing => {}
+            () = given_up => {}
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), first).await.expect("the gap is given up");
+    alone.client.stop().await;
+}
+
+#[tokio::test]
+async fn a_publisher_that_carries_keys_without_end_makes_its_reader_store_no_more_than_the_limit() {
+    const CARRIED: usize = 8;
+    let alone = Alone::start().await;
+    let (mut reading, mut writer) = (alone.reading(), alone.writer(1));
+    let (publisher, scope) = (writer.user(), crate::scope(writer.user(), &alone.stream));
+    reading.news(KeyNews::Arrived { publisher, key: key(0), by: Arrival::Store });
+    let carry = |n| KeyUpdate {
+        kind: UpdateKind::Rotate,
+        key_id: key(n).id().clone(),
+        wrapped_by: key(0).id().clone(),
+        wrapped: wrap_next(&scope, &key(0), &key(n), &mut rand::rng()),
+    };
+    let at_a_time = u32::try_from(alone.client.shared.keeping.available_permits()).unwrap();
+    let mut flood = async |from: usize, to: usize| {
+        for first in (from..to).step_by(CARRIED) {
+            // The key that wraps stays in use.
+            reading.messages(vec![writer.write(Some(&key(0)), (first..first + CARRIED).map(carry).collect())]);
+            // All of it is on disk: it is not how many are stored at a time that holds it back.
+            drop(alone.client.shared.keeping.acquire_many(at_a_time).await.unwrap());
+        }
+        alone.store.history(&scope, TimeRange::ALL, None, 10_000).unwrap().len()
+    };
+    assert_eq!(flood(1, 1601).await, 1000);
+    alone.clock.advance(Duration::from_secs(1));
+    assert_eq!(flood(1601, 2401).await, 1100);
+    alone.client.stop().await;
+}

@@ -1,0 +1,197 @@
+//! The chains a subscription has met: their order, and what of them waits for keys. Keeps count of all it holds.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use lru::LruCache;
+use veilcast_key_store::KeyId;
+
+use super::limits::IntakeLimits;
+use super::order::{InOrder, Order, Patience, size_of};
+use crate::identity::UserId;
+use crate::time::Timestamp;
+use crate::wire::{Encryption, MessageContent, Verified};
+
+/// One run of one publisher on one partition.
+pub(super) type ChainName = (UserId, [u8; 16]);
+
+pub(super) fn name_of(content: &MessageContent) -> ChainName {
+    (content.publisher, content.chain)
+}
+
+#[derive(Debug, Default)]
+struct Chain {
+    order: Order,
+    parked: VecDeque<Verified<MessageContent>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Chains {
+    limits: IntakeLimits,
+    chains: LruCache<ChainName, Chain>,
+    /// Messages that wait for one before them.
+    waiting: usize,
+    /// Messages that wait for keys.
+    parked: usize,
+    /// Bytes of both.
+    bytes: usize,
+}
+
+impl Chains {
+    pub(super) fn new(limits: IntakeLimits) -> Self {
+        Self { limits, chains: LruCache::new(limits.chains), waiting: 0, parked: 0, bytes: 0 }
+    }
+
+    pub(super) fn knows(&self, name: &ChainName) -> bool {
+        self.chains.contains(name)
+    }
+
+    pub(super) fn parked(&self) -> usize {
+        self.parked
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Takes a message in; returns what is in order now, and whether its chain was met just now and waits for earlier ones.
+    pub(super) fn insert(&mut self, now: Timestamp, message: Verified<MessageContent>) -> (Vec<InOrder>, bool) {
+        let (name, patience) = (name_of(message.content()), self.patience());
+        self.chains.get_or_insert_mut(name, Chain::default);
+        let mut ready = self.with_order(&name, |order| order.insert(now, message, patience));
+        let joining = self.chains.peek(&name).is_some_and(|chain| chain.order.is_joining());
+        while self.waiting > self.limits.out_of_order || self.bytes > self.limits.held_bytes {
+            let skipped = self.with_order(&name, |order| order.skip(now, patience));
+            if skipped.is_empty() {
+                break;
+            }
+            ready.extend(skipped);
+        }
+        (ready, joining)
+    }
+
+    /// What goes on behind gaps that waited long enough.
+    pub(super) fn expire(&mut self, now: Timestamp) -> Vec<(ChainName, Vec<InOrder>)> {
+        let patience = self.patience();
+        let due = |chain: &Chain| chain.order.gap_until().is_some_and(|until| until <= now);
+        let names: Vec<ChainName> = self.chains.iter().filter(|(_, chain)| due(chain)).map(|(name, _)| *name).collect();
+        names.into_iter().map(|name| (name, self.with_order(&name, |order| order.expire(now, patience)))).collect()
+    }
+
+    /// When [`Self::expire`] next has something to do.
+    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+        if self.waiting == 0 {
+            return None;
+        }
+        self.chains.iter().filter_map(|(_, chain)| chain.order.gap_until()).min()
+    }
+
+    pub(super) fn has_parked(&self, name: &ChainName) -> bool {
+        self.chains.peek(name).is_some_and(|chain| !chain.parked.is_empty())
+    }
+
+    /// Puts a message behind those that wait for keys. Returns whose oldest were dropped to make room.
+    pub(super) fn park(&mut self, name: ChainName, message: Verified<MessageContent>) -> Vec<UserId> {
+        let Some(chain) = self.chains.peek_mut(&name) else { return Vec::new() };
+        self.bytes += size_of(&message);
+        self.parked += 1;
+        chain.parked.push_back(message);
+        let mut dropped = Vec::new();
+        while self.parked > self.limits.parked || self.bytes > self.limits.held_bytes {
+            let Some(oldest) = self.oldest_parked() else { break };
+            self.unpark(&oldest);
+            dropped.push(oldest.0);
+        }
+        dropped
+    }
+
+    /// Takes the first of a chain that waits for a key.
+    pub(super) fn unpark(&mut self, name: &ChainName) -> Option<Verified<MessageContent>> {
+        let message = self.chains.peek_mut(name)?.parked.pop_front()?;
+        self.parked -= 1;
+        self.bytes -= size_of(&message);
+        Some(message)
+    }
+
+    /// Puts it back where it was.
+    pub(super) fn park_again(&mut self, name: &ChainName, message: Verified<MessageContent>) {
+        let Some(chain) = self.chains.peek_mut(name) else { return };
+        self.parked += 1;
+        self.bytes += size_of(&message);
+        chain.parked.push_front(message);
+    }
+
+    /// The chains of a publisher that wait for keys.
+    pub(super) fn parked_of(&self, publisher: UserId) -> Vec<ChainName> {
+        let waits = |name: &ChainName, chain: &Chain| name.0 == publisher && !chain.parked.is_empty();
+        self.chains.iter().filter(|(name, chain)| waits(name, chain)).map(|(name, _)| *name).collect()
+    }
+
+    /// Whose messages wait for keys.
+    pub(super) fn parked_publishers(&self) -> BTreeSet<UserId> {
+        let parked = self.chains.iter().filter(|(_, chain)| !chain.parked.is_empty());
+        parked.map(|(name, _)| name.0).collect()
+    }
+
+    /// Drops what waits for this key; returns how many.
+    pub(super) fn drop_under(&mut self, publisher: UserId, key_id: &KeyId) -> usize {
+        let (mut dropped, mut bytes) = (0, 0);
+        for (_, chain) in self.chains.iter_mut().filter(|(name, _)| name.0 == publisher) {
+            chain.parked.retain(|message| {
+                let under = matches!(&message.content().encryption, Encryption::GroupKey(id) if id == key_id);
+                dropped += usize::from(under);
+                bytes += if under { size_of(message) } else { 0 };
+                !under
+            });
+        }
+        self.parked -= dropped;
+        self.bytes -= bytes;
+        dropped
+    }
+
+    /// Makes room for a chain that is new: among its own publisher's, or among all. Returns whose messages were dropped.
+    pub(super) fn make_room(&mut self, name: &ChainName) -> Option<(UserId, usize)> {
+        let oldest = self.in_the_way(name)?;
+        let chain = self.chains.pop(&oldest)?;
+        let (waiting, bytes) = chain.order.size();
+        self.waiting -= waiting;
+        self.parked -= chain.parked.len();
+        self.bytes -= bytes + chain.parked.iter().map(size_of).sum::<usize>();
+        let dropped = waiting + chain.parked.len();
+        (dropped > 0).then_some((oldest.0, dropped))
+    }
+
+    fn in_the_way(&self, name: &ChainName) -> Option<ChainName> {
+        if self.knows(name) {
+            return None;
+        }
+        let mut own = self.chains.iter().filter(|(other, _)| other.0 == name.0).map(|(other, _)| *other);
+        if own.clone().count() >= self.limits.chains_per_publisher {
+            // Iteration begins with the most recently used.
+            return own.next_back();
+        }
+        let full = self.chains.len() >= self.limits.chains.get();
+        self.chains.peek_lru().filter(|_| full).map(|(other, _)| *other)
+    }
+
+    fn oldest_parked(&self) -> Option<ChainName> {
+        let head = |chain: &Chain| chain.parked.front().map(|message| message.content().at);
+        let heads = self.chains.iter().filter_map(|(name, chain)| head(chain).map(|at| (at, *name)));
+        heads.min().map(|(_, name)| name)
+    }
+
+    /// Works on a chain's order and keeps count of what it holds.
+    fn with_order(&mut self, name: &ChainName, work: impl FnOnce(&mut Order) -> Vec<InOrder>) -> Vec<InOrder> {
+        let Some(chain) = self.chains.peek_mut(name) else { return Vec::new() };
+        let before = chain.order.size();
+        let ready = work(&mut chain.order);
+        let after = chain.order.size();
+        self.waiting = self.waiting + after.0 - before.0;
+        self.bytes = self.bytes + after.1 - before.1;
+        ready
+    }
+
+    fn patience(&self) -> Patience {
+        Patience { join: self.limits.join_wait, gap: self.limits.gap_wait }
+    }
+}

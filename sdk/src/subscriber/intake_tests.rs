@@ -1,0 +1,317 @@
+use rand::rngs::StdRng;
+use rand::{SeedableRng, seq::SliceRandom};
+
+use std::time::Duration;
+
+use super::*;
+use crate::cipher::MessageCipher;
+use crate::identity::Identity;
+use crate::message::{Draft, Payload, compose};
+use crate::publisher::{Chain, KeySchedule, MessageStep};
+
+const NOW: Timestamp = Timestamp::from_secs(1000);
+
+/// A publisher without a network: makes messages one after another.
+struct Author {
+    identity: Identity,
+    chain: Chain,
+    schedule: KeySchedule,
+    rng: StdRng,
+    count: u64,
+}
+
+fn stream() -> StreamId {
+    StreamId::of(UserId::from_bytes([7; 20]), "s").unwrap()
+}
+
+fn key(id: &str) -> GroupKey {
+    GroupKey::new(KeyId::new(id).unwrap(), &[id.as_bytes()[0]; 32]).unwrap()
+}
+
+impl Author {
+    fn new(byte: u8, first_key: &str) -> Self {
+        let identity = Identity::from_secret_bytes(&[byte; 32]).unwrap();
+        let mut rng = StdRng::seed_from_u64(u64::from(byte));
+        let scope = crate::scope(identity.user(), &stream());
+        let schedule = KeySchedule::resume(scope, Some(key(first_key)));
+        Self { identity, chain: Chain::begin(&mut rng), schedule, rng, count: 0 }
+    }
+
+    fn user(&self) -> UserId {
+        self.identity.user()
+    }
+
+    fn say(&mut self) -> Verified<MessageContent> {
+        let step = self.schedule.plan_message(&mut self.rng);
+        self.schedule.message_sent(&step);
+        self.seal(&step, &step.key.clone())
+    }
+
+    fn seal(&mut self, step: &MessageStep, under: &GroupKey) -> Verified<MessageContent> {
+        let at = self.chain.next(NOW);
+        let draft = Draft {
+            part: stream().part(0).unwrap(),
+            chain: self.chain.id(),
+            at,
+            previous: self.chain.last(),
+            key_updates: step.key_updates.clone(),
+        };
+        self.chain.advance(at);
+        let cipher = MessageCipher::new(&crate::scope(self.user(), &stream()), under);
+        let payload = Payload::text(self.count.to_string());
+        self.count += 1;
+        compose(draft, &payload, Some((step.key.id(), &cipher)), &self.identity, &mut self.rng).unwrap()
+    }
+
+    fn say_many(&mut self, n: usize) -> Vec<Verified<MessageContent>> {
+        (0..n).map(|_| self.say()).collect()
+    }
+}
+
+fn intake() -> Intake {
+    Intake::new(stream(), IntakeLimits::default())
+}
+
+fn intake_with(author: &Author, held: &str) -> Intake {
+    let mut intake = intake();
+    intake.key_arrived(NOW, author.user(), key(held), Arrival::Store);
+    intake
+}
+
+#[test]
+fn a_message_of_another_stream_is_not_taken_in() {
+    let mut author = Author::new(1, "a");
+    let other = StreamId::of(UserId::from_bytes([7; 20]), "other").unwrap();
+    let mut elsewhere = Intake::new(other, IntakeLimits::default());
+    elsewhere.key_arrived(NOW, author.user(), key("a"), Arrival::Store);
+    let message = author.say();
+    assert!(elsewhere.message(NOW, message.clone()).is_empty() && elsewhere.next_wake().is_none());
+    assert_eq!(texts(&intake_with(&author, "a").message(NOW, message)), ["0"]);
+}
+
+fn texts(effects: &[IntakeEffect]) -> Vec<String> {
+    let text = |effect: &IntakeEffect| match effect {
+        IntakeEffect::Deliver(message) => message.text().map(String::from),
+        _ => None,
+    };
+    effects.iter().filter_map(text).collect()
+}
+
+fn events(effects: &[IntakeEffect]) -> Vec<Event> {
+    let event = |effect: &IntakeEffect| match effect {
+        IntakeEffect::Notify(event) => Some(event.clone()),
+        _ => None,
+    };
+    effects.iter().filter_map(event).collect()
+}
+
+fn needs(effects: &[IntakeEffect]) -> Vec<String> {
+    let need = |effect: &IntakeEffect| match effect {
+        IntakeEffect::Need { key_id, .. } => Some(key_id.to_string()),
+        _ => None,
+    };
+    effects.iter().filter_map(need).collect()
+}
+
+fn feed(intake: &mut Intake, messages: impl IntoIterator<Item = Verified<MessageContent>>) -> Vec<IntakeEffect> {
+    messages.into_iter().flat_map(|message| intake.message(NOW, message)).collect()
+}
+
+fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|n| n.to_string()).collect()
+}
+
+#[test]
+fn messages_that_arrive_out_of_order_are_delivered_in_order_and_duplicates_once() {
+    let mut author = Author::new(1, "a");
+    let mut intake = intake_with(&author, "a");
+    let messages = author.say_many(50);
+    let mut shuffled = messages[1..].to_vec();
+    shuffled.extend(messages[1..].to_vec());
+    shuffled.shuffle(&mut StdRng::seed_from_u64(5));
+    let mut effects = feed(&mut intake, [messages[0].clone()]);
+    effects.extend(feed(&mut intake, shuffled));
+    assert_eq!(texts(&effects), numbers(0..50));
+    assert_eq!(intake.next_wake(), None);
+}
+
+#[test]
+fn a_chain_met_in_its_middle_waits_a_moment_for_earlier_messages_and_asks_for_its_key_meanwhile() {
+    let mut author = Author::new(1, "a");
+    let mut intake = intake();
+    let messages = author.say_many(4);
+    let met = feed(&mut intake, [messages[2].clone()]);
+    assert_eq!((texts(&met), needs(&met)), (vec![], vec!["a".to_string()]));
+    intake.key_arrived(NOW, author.user(), key("a"), Arrival::Answer);
+    assert!(texts(&feed(&mut intake, [messages[1].clone(), messages[3].clone()])).is_empty());
+    let wake = intake.next_wake().unwrap();
+    assert_eq!(wake.since(NOW), IntakeLimits::default().join_wait);
+    let after = intake.tick(wake);
+    assert_eq!((texts(&after), events(&after)), (numbers(1..4), vec![]));
+}
+
+#[test]
+fn a_gap_is_waited_for_then_reported_and_never_blocks_for_ever() {
+    let mut author = Author::new(1, "a");
+    let mut intake = intake_with(&author, "a");
+    let messages = author.say_many(5);
+    let (second, third) = (messages[2].content().at, messages[1].content().at);
+    let effects = feed(&mut intake, [messages[0].clone(), messages[3].clone(), messages[4].clone()]);
+    assert_eq!(texts(&effects), ["0"]);
+    let wake = intake.next_wake().unwrap();
+    assert!(intake.tick(wake.minus(Duration::from_millis(1))).is_empty());
+    let after = intake.tick(wake);
+    assert_eq!(texts(&after), ["3", "4"]);
+    let until = second.max(third);
+    let expected = Event::Gap { publisher: author.user(), after: messages[0].content().at, until };
+    assert_eq!(events(&after), [expected]);
+    assert!(feed(&mut intake, [messages[1].clone()]).is_empty(), "too late is stale");
+}
+
+#[test]
+fn two_chains_never_block_each_other() {
+    let (mut one, mut two) = (Author::new(1, "a"), Author::new(2, "a"));
+    let mut intake = intake_with(&two, "a");
+    let stuck = feed(&mut intake, one.say_many(3));
+    assert_eq!((texts(&stuck), needs(&stuck)), (vec![], vec!["a".to_string()]));
+    assert_eq!(texts(&feed(&mut intake, two.say_many(3))), numbers(0..3));
+}
+
+#[test]
+fn a_missing_key_is_needed_once_however_many_messages_wait_and_then_all_are_delivered() {
+    let mut author = Author::new(1, "a");
+    let mut intake = intake();
+    let effects = feed(&mut intake, author.say_many(100));
+    assert_eq!(needs(&effects), ["a"]);
+    assert_eq!(intake.parked(), 100);
+    let arrived = intake.key_arrived(NOW, author.user(), key("a"), Arrival::Answer);
+    assert_eq!(texts(&arrived), numbers(0..100));
+    assert_eq!(intake.parked(), 0);
+}
+
+#[test]
+fn a_rotated_key_is_taken_from_the_message_and_nothing_is_asked() {
+    let mut author = Author::new(1, "a");
+    let mut intake = intake_with(&author, "a");
+    author.schedule.rotate(key("b"));
+    let effects = feed(&mut intake, author.say_many(3));
+    assert_eq!(texts(&effects), numbers(0..3));
+    assert!(needs(&effects).is_empty());
+    assert!(effects.iter().any(|e| matches!(e, IntakeEffect::Keep { key, .. } if key.same_as(&self::key("b")))));
+}
+
+#[test]
+fn a_key_carried_by_one_chain_opens_what_waits_in_another() {
+    let mut one = Author::new(1, "a");
+    let mut two = Author { chain: Chain::begin(&mut StdRng::seed_from_u64(9)), ..Author::new(1, "b") };
+    let mut intake = intake_with(&one, "a");
+    assert_eq!(needs(&feed(&mut intake, [two.say()])), ["b"]);
+    one.schedule.rotate(key("b"));
+    let effects = feed(&mut intake, [one.say()]);
+    assert_eq!(texts(&effects), ["0", "0"], "both chains");
+    assert_eq!(intake.parked(), 0);
+}
+
+#[test]
+fn a_recorded_chain_played_again_later_is_not_taken_for_a_live_one() {
+    let mut author = Author::new(1, "a");
+    let mut intake = intake_with(&author, "a");
+    let later = NOW.plus(IntakeLimits::default().live_window).plus(Duration::from_secs(1));
+    assert!(intake.message(later, author.say()).is_empty());
+}
+
+#[test]
+fn the_chains_of_one_publisher_do_not_push_out_anothers() {
+    let mut steady = Author::new(1, "a");
+    let mut intake = intake_with(&steady, "a");
+    feed(&mut intake, [steady.say()]);
+    for n in 0..200 {
+        let mut restless = Author { chain: Chain::begin(&mut StdRng::seed_from_u64(n)), ..Author::new(2, "a") };
+        feed(&mut intake, [restless.say()]);
+    }
+    let held_back = steady.say();
+    assert!(texts(&feed(&mut intake, [steady.say()])).is_empty(), "its order is still known: this one waits");
+    assert_eq!(texts(&feed(&mut intake, [held_back])), ["1", "2"]);
+}
+
+#[test]
+fn bytes_held_are_bounded_too() {
+    let mut author = Author::new(1, "a");
+    let limits = IntakeLimits { held_bytes: 5000, ..IntakeLimits::default() };
+    let mut intake = Intake::new(stream(), limits);
+    let effects = feed(&mut intake, author.say_many(25));
+    assert!(intake.parked() < 15, "{} parked", intake.parked());
+    assert_eq!(events(&effects).len() + intake.parked(), 25);
+}
+
+#[test]
+fn a_lost_rotate_message_costs_no_key_request_within_the_window() {
+    let mut author = Author::new(1, "a");
+    let mut intake = intake_with(&author, "a");
+    let first = author.say();
+    author.schedule.rotate(key("b"));
+    let lost_and_after = author.say_many(3);
+    let mut effects = feed(&mut intake, [first]);
+    effects.extend(feed(&mut intake, lost_and_after.into_iter().skip(1)));
+    effects.extend(intake.tick(NOW.plus(Duration::from_secs(1))));
+    assert_eq!(texts(&effects), ["0", "2", "3"]);
+    assert!(needs(&effects).is_empty());
+}
+
+#[test]
+fn a_refused_key_drops_what_waited_says_why_once_and_the_rest_reads_on() {
+    let mut author = Author::new(1, "b");
+    let mut intake = intake();
+    feed(&mut intake, author.say_many(3));
+    let until = NOW.plus(Duration::from_secs(10));
+    let key_id = KeyId::new("b").unwrap();
+    let effects = intake.key_refused(NOW, author.user(), &key_id, Refusal::Denied, until);
+    let refused = Event::KeyRefused { publisher: author.user(), key_id, refusal: Refusal::Denied, dropped: 3 };
+    assert_eq!(events(&effects), [refused]);
+    assert!(feed(&mut intake, author.say_many(5)).is_empty(), "no storm after a refusal");
+    let later: Vec<_> = intake.message(until, author.say());
+    assert_eq!(needs(&later), ["b"]);
+}
+
+#[test]
+fn a_wrong_key_is_reported_once_and_the_stream_goes_on() {
+    let mut author = Author::new(1, "a");
+    let mut intake = intake_with(&author, "a");
+    let wrong: Vec<_> = (0..3)
+        .map(|_| {
+            let step = author.schedule.plan_message(&mut author.rng);
+            author.schedule.message_sent(&step);
+            author.seal(&step, &key("x"))
+        })
+        .collect();
+    let mut effects = feed(&mut intake, wrong);
+    effects.extend(feed(&mut intake, [author.say()]));
+    let reported = Event::WrongKey { publisher: author.user(), key_id: KeyId::new("a").unwrap() };
+    assert_eq!(events(&effects), [reported]);
+    assert_eq!(texts(&effects), ["3"]);
+}
+
+#[test]
+fn parked_messages_are_bounded_and_the_oldest_are_dropped_with_an_event() {
+    let mut author = Author::new(1, "a");
+    let limits = IntakeLimits { parked: 10, ..IntakeLimits::default() };
+    let mut intake = Intake::new(stream(), limits);
+    let effects = feed(&mut intake, author.say_many(25));
+    assert_eq!(events(&effects).len(), 15);
+    assert_eq!(intake.parked(), 10);
+    let arrived = intake.key_arrived(NOW, author.user(), key("a"), Arrival::Answer);
+    assert_eq!(texts(&arrived), numbers(15..25));
+}
+
+#[test]
+fn out_of_order_messages_are_bounded_and_beyond_the_bound_gaps_are_not_waited_for() {
+    let mut author = Author::new(1, "a");
+    let limits = IntakeLimits { out_of_order: 10, ..IntakeLimits::default() };
+    let mut intake = Intake::new(stream(), limits);
+    intake.key_arrived(NOW, author.user(), key("a"), Arrival::Store);
+    let messages = author.say_many(100);
+    let every_second = messages.into_iter().step_by(2);
+    let effects = feed(&mut intake, every_second);
+    assert!(intake.chains.waiting() <= 10);
+    assert_eq!(texts(&effects).len() + intake.chains.waiting(), 50);
+}

@@ -1,0 +1,49 @@
+//! What one subscription holds at most, and how long it waits.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// Bounds of an [`Intake`](super::Intake).
+#[derive(Clone, Copy, Debug)]
+pub struct IntakeLimits {
+    /// Messages that wait for keys; the oldest is dropped beyond it.
+    pub parked: usize,
+    /// Messages that wait for one missing before them, in all chains together; beyond it gaps are not waited for.
+    pub out_of_order: usize,
+    /// Bytes of messages that wait for either; beyond it the same happens.
+    pub held_bytes: usize,
+    /// How long a gap is waited for.
+    pub gap_wait: Duration,
+    /// How long earlier messages are waited for when a chain is met in its middle; its key is asked for meanwhile.
+    pub join_wait: Duration,
+    /// How far back a chain may begin when it is first met, against a recording played again.
+    pub live_window: Duration,
+    /// Chains remembered; the least recently used is forgotten.
+    pub chains: NonZeroUsize,
+    /// Chains of one publisher among them, so that nobody's chains push out another's; it has one for each of up to 100
+    /// partitions and each of its processes.
+    pub chains_per_publisher: usize,
+    /// How long messages wait for a permission source that cannot tell whether their author may publish; zero: not at all.
+    pub permission_wait: Duration,
+    /// Keys held ready; others are found in the store again.
+    pub keys: NonZeroUsize,
+}
+
+impl Default for IntakeLimits {
+    fn default() -> Self {
+        const CHAINS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+        const KEYS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+        Self {
+            parked: 10_000,
+            out_of_order: 10_000,
+            held_bytes: 64 << 20,
+            gap_wait: Duration::from_millis(500),
+            join_wait: Duration::from_millis(50),
+            live_window: Duration::from_secs(600),
+            chains: CHAINS,
+            chains_per_publisher: 256,
+            permission_wait: Duration::from_secs(60),
+            keys: KEYS,
+        }
+    }
+}

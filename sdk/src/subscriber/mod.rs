@@ -1,0 +1,163 @@
+//! The subscriber's pipeline for one stream, as a pure state machine: order, then decrypt or park.
+//!
+//! ```text
+//! Verified message (signature and PUBLISH permission checked before; Unchecked: the source cannot tell just now)
+//!    │ Order: per (publisher, chain), duplicates once, stale ones dropped, a gap waits a while
+//!    ▼
+//! Intake: keys it carries, then open, or park until the key arrives or is refused
+//!    ▼
+//! Delivery: a message, or an event beside it
+//! ```
+
+mod chains;
+mod intake;
+mod keyring;
+mod limits;
+mod order;
+mod unchecked;
+
+use std::time::Duration;
+
+use veilcast_key_store::{GroupKey, KeyId};
+
+pub use intake::Intake;
+pub use limits::IntakeLimits;
+pub use unchecked::Unchecked;
+
+use crate::exchange::AskFailure;
+use crate::identity::UserId;
+use crate::message::Message;
+use crate::permission::Refusal;
+use crate::time::Timestamp;
+use crate::wire::MessageRef;
+
+/// What an application sees beside its messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Messages wait for this key; it is being asked for.
+    KeyPending {
+        /// Whose key.
+        publisher: UserId,
+        /// Which.
+        key_id: KeyId,
+    },
+    /// A key came.
+    KeyArrived {
+        /// Whose key.
+        publisher: UserId,
+        /// Which.
+        key_id: KeyId,
+        /// How.
+        by: Arrival,
+    },
+    /// A key was refused; the messages that waited for it cannot be read.
+    KeyRefused {
+        /// Whose key.
+        publisher: UserId,
+        /// Which.
+        key_id: KeyId,
+        /// Why.
+        refusal: Refusal,
+        /// How many messages waited for it.
+        dropped: usize,
+    },
+    /// A key request failed and is tried again.
+    KeyRetry {
+        /// Asked whom.
+        publisher: UserId,
+        /// Why it failed.
+        failure: AskFailure,
+        /// How long until the next try.
+        after: Duration,
+    },
+    /// A key could not be had after many tries; the messages that waited for it are dropped.
+    KeyUnavailable {
+        /// Whose key.
+        publisher: UserId,
+        /// Which.
+        key_id: KeyId,
+        /// Why the last try failed.
+        failure: AskFailure,
+        /// How many messages waited for it.
+        dropped: usize,
+    },
+    /// Only agreed keys count on this stream, and this is none of them; the messages that waited for it are dropped.
+    KeyNotAgreed {
+        /// Whose message.
+        publisher: UserId,
+        /// Which key.
+        key_id: KeyId,
+        /// How many messages waited for it.
+        dropped: usize,
+    },
+    /// The key of this id does not open its messages: it is wrong here, or the publisher's is.
+    WrongKey {
+        /// Whose key.
+        publisher: UserId,
+        /// Which.
+        key_id: KeyId,
+    },
+    /// Messages of one chain are missing.
+    Gap {
+        /// Whose.
+        publisher: UserId,
+        /// The last one delivered.
+        after: MessageRef,
+        /// The last one missing.
+        until: MessageRef,
+    },
+    /// Too many messages waited for keys, or for a permission source that does not answer; the oldest were dropped.
+    ParkedDropped {
+        /// Whose.
+        publisher: UserId,
+        /// How many.
+        dropped: usize,
+    },
+    /// A message came from somebody who may not publish here, or of whom no permission source could tell for too long.
+    NotAPublisher {
+        /// Who.
+        publisher: UserId,
+        /// Why not.
+        refusal: Refusal,
+    },
+}
+
+/// How a key came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Arrival {
+    /// In the publisher's answer to a request.
+    Answer,
+    /// Pushed by the publisher at a rekey.
+    Push,
+    /// Carried by a message, wrapped in the key before it.
+    Rotate,
+    /// It was in the local store, or put there by hand.
+    Store,
+}
+
+/// What the pipeline wants done.
+#[derive(Debug)]
+pub enum IntakeEffect {
+    /// Hand this message to the application.
+    Deliver(Message),
+    /// Tell the application.
+    Notify(Event),
+    /// Look for this key: in the store, then at its publisher.
+    Need {
+        /// Whose key.
+        publisher: UserId,
+        /// Which.
+        key_id: KeyId,
+    },
+    /// Keep this key, which a message carried.
+    Keep {
+        /// Whose key.
+        publisher: UserId,
+        /// The key.
+        key: GroupKey,
+        /// When it became current.
+        since: Timestamp,
+    },
+}

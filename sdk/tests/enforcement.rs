@@ -1,0 +1,191 @@
+//! At the end of a paid time the subscriber is out, without anybody publishing or calling anything.
+
+#![cfg(feature = "p2p")]
+#![allow(clippy::unwrap_used, reason = "a failed test is what it is for")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use support::{Net, config, next_event, next_message, next_text, say, until};
+use veilcast::client::{Client, ClientError, KeyUpdateMethod, StreamOptions, Subscription};
+use veilcast::key_store::{KeyStore, MemoryKeyStore, TimeRange};
+use veilcast::subscriber::Arrival;
+use veilcast::time::{Clock, ManualClock, SystemClock};
+use veilcast::{Event, Period, Permission, Refusal, StreamId, Timestamp, UserId};
+
+/// A publisher whose clock is in our hands, and its stream.
+struct Desk {
+    net: Net,
+    clock: Arc<ManualClock>,
+    start: Timestamp,
+    store: Arc<MemoryKeyStore>,
+    publisher: Client,
+    stream: StreamId,
+}
+
+impl Desk {
+    async fn open() -> Self {
+        let net = Net::start().await;
+        // Messages and requests must be fresh elsewhere too.
+        let start = Timestamp::from_secs(SystemClock.now().as_secs());
+        let (clock, store) = (Arc::new(ManualClock::at(start)), Arc::new(MemoryKeyStore::default()));
+        let publisher = net.join(net.builder(1).store(store.clone()).clock(clock.clone())).await;
+        let stream = publisher.create_stream("s", StreamOptions::default()).await.unwrap();
+        Self { net, clock, start, store, publisher, stream }
+    }
+
+    fn after(&self, secs: u64) -> Timestamp {
+        self.start.plus(Duration::from_secs(secs))
+    }
+
+    async fn grant(&self, user: UserId, period: Period) {
+        self.publisher.grant(&self.stream, user, Permission::Subscribe, period).await.unwrap();
+    }
+
+    async fn revoke(&self, user: UserId) {
+        self.publisher.revoke(&self.stream, user, Permission::Subscribe).await.unwrap();
+    }
+
+    /// A reader with a grant for this period, who has read the first message.
+    async fn reader(&self, byte: u8, period: Period) -> (Client, Subscription) {
+        let reader = self.net.client(byte).await;
+        self.grant(reader.user(), period).await;
+        let subscription = reader.subscribe(&self.stream).await.unwrap();
+        (reader, subscription)
+    }
+
+    fn keys_made(&self) -> usize {
+        let scope = veilcast::scope(self.publisher.user(), &self.stream);
+        self.store.history(&scope, TimeRange::ALL, None, 100).unwrap().len()
+    }
+}
+
+fn pushed(event: &Event) -> Option<()> {
+    matches!(event, Event::KeyArrived { by: Arrival::Push, .. }).then_some(())
+}
+
+fn refusal(event: &Event) -> Option<Refusal> {
+    match event {
+        Event::KeyRefused { refusal, .. } => Some(*refusal),
+        _ => None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_second_after_the_end_the_publisher_rekeys_by_itself_and_whoever_stays_has_the_key_already() {
+    let desk = Desk::open().await;
+    let end = desk.after(5);
+    let (stays, mut of_stays) = desk.reader(2, Period::ALWAYS).await;
+    let (_leaves, mut of_leaves) = desk.reader(3, Period::until(end)).await;
+    desk.net.ready(&desk.publisher, &desk.stream, 2).await;
+    say(&desk.publisher, &desk.stream, "paid").await;
+    assert_eq!(next_text(&mut of_stays).await, "paid");
+    assert_eq!(next_text(&mut of_leaves).await, "paid");
+
+    desk.clock.set(end.plus(Duration::from_secs(1)));
+    next_event(&mut of_stays, pushed).await;
+    assert_eq!(desk.keys_made(), 2);
+    say(&desk.publisher, &desk.stream, "unpaid").await;
+    assert_eq!(next_text(&mut of_stays).await, "unpaid");
+    assert_eq!(next_event(&mut of_leaves, refusal).await, Refusal::Expired { since: end });
+    assert_eq!((desk.keys_made(), stays.stats().key_requests_sent), (2, 1), "one rekey, and nobody had to ask");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_grants_that_end_within_the_window_cause_one_rekey_although_they_end_one_after_another() {
+    let desk = Desk::open().await;
+    let (stays, mut subscription) = desk.reader(2, Period::ALWAYS).await;
+    for byte in 20..30 {
+        desk.grant(support::identity(byte).user(), Period::ALWAYS).await;
+    }
+    desk.net.ready(&desk.publisher, &desk.stream, 1).await;
+    say(&desk.publisher, &desk.stream, "one").await;
+    assert_eq!(next_text(&mut subscription).await, "one");
+    for byte in 20..30 {
+        desk.revoke(support::identity(byte).user()).await;
+        desk.clock.advance(Duration::from_millis(10));
+    }
+    next_event(&mut subscription, pushed).await;
+    let made = desk.keys_made();
+    say(&desk.publisher, &desk.stream, "two").await;
+    assert_eq!(next_text(&mut subscription).await, "two");
+    assert_eq!((made, desk.keys_made(), stays.stats().pushes_accepted), (2, 2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_before_the_end_causes_nothing() {
+    let desk = Desk::open().await;
+    let (_renews, mut subscription) = desk.reader(2, Period::until(desk.after(5))).await;
+    desk.net.ready(&desk.publisher, &desk.stream, 1).await;
+    say(&desk.publisher, &desk.stream, "one").await;
+    let one = next_message(&mut subscription).await;
+    // The other stream shows that the clock was looked at.
+    let other = desk.publisher.create_stream("other", StreamOptions::default()).await.unwrap();
+    let ends = Period::until(desk.after(5));
+    desk.publisher.grant(&other, support::identity(9).user(), Permission::Subscribe, ends).await.unwrap();
+    say(&desk.publisher, &other, "to nobody").await;
+    let scope = veilcast::scope(desk.publisher.user(), &other);
+
+    desk.grant(support::identity(2).user(), Period::until(desk.after(60))).await;
+    desk.clock.set(desk.after(6));
+    until(async || desk.store.history(&scope, TimeRange::ALL, None, 100).unwrap().len() == 2).await;
+    assert_eq!(desk.keys_made(), 1);
+    say(&desk.publisher, &desk.stream, "two").await;
+    assert_eq!(next_message(&mut subscription).await.key_id, one.key_id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_was_down_at_the_end_rekeys_by_itself_once_it_is_back_even_if_it_never_publishes() {
+    let desk = Desk::open().await;
+    let (_leaves, mut subscription) = desk.reader(3, Period::until(desk.after(5))).await;
+    desk.net.ready(&desk.publisher, &desk.stream, 1).await;
+    say(&desk.publisher, &desk.stream, "paid").await;
+    assert_eq!(next_text(&mut subscription).await, "paid");
+    desk.publisher.stop().await;
+    // Years later, as far as this machine can tell.
+    desk.clock.set(desk.after(100_000_000));
+    let again = desk.net.builder(1).store(desk.store.clone()).clock(desk.clock.clone());
+    let _again = desk.net.join(again).await;
+    until(async || desk.keys_made() == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_it_is_switched_off_nothing_is_rekeyed() {
+    let desk = Desk::open().await;
+    let mut off = config();
+    off.rekey_on_end = false;
+    let (clock, store) = (desk.clock.clone(), Arc::new(MemoryKeyStore::default()));
+    let publisher = desk.net.join(desk.net.builder(7).config(off).store(store.clone()).clock(clock)).await;
+    let stream = publisher.create_stream("s", StreamOptions::default()).await.unwrap();
+    for (publisher, stream) in [(&publisher, &stream), (&desk.publisher, &desk.stream)] {
+        let ends = Period::until(desk.after(5));
+        publisher.grant(stream, support::identity(9).user(), Permission::Subscribe, ends).await.unwrap();
+        say(publisher, stream, "to nobody").await;
+    }
+    desk.clock.set(desk.after(6));
+    until(async || desk.keys_made() == 2).await;
+    let scope = veilcast::scope(publisher.user(), &stream);
+    assert_eq!(store.history(&scope, TimeRange::ALL, None, 100).unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_in_use_becomes_current_no_second_time_for_it_would_shut_nobody_out() {
+    let desk = Desk::open().await;
+    let (_stays, mut subscription) = desk.reader(2, Period::ALWAYS).await;
+    desk.net.ready(&desk.publisher, &desk.stream, 1).await;
+    let key = support::group_key("once", 1);
+    let change = async |method| desk.publisher.update_encryption_key(&desk.stream, method, Some(key.clone())).await;
+    change(KeyUpdateMethod::Rekey).await.unwrap();
+    say(&desk.publisher, &desk.stream, "one").await;
+    assert_eq!(next_text(&mut subscription).await, "one");
+    desk.grant(support::identity(9).user(), Period::ALWAYS).await;
+    desk.revoke(support::identity(9).user()).await;
+    for method in [KeyUpdateMethod::Rekey, KeyUpdateMethod::Rotate] {
+        let refused = change(method).await;
+        assert!(matches!(&refused, Err(ClientError::KeyUsedBefore { key_id }) if key_id == key.id()), "{refused:?}");
+    }
+    say(&desk.publisher, &desk.stream, "two").await;
+    assert_ne!(next_message(&mut subscription).await.key_id.as_ref(), Some(key.id()));
+}
