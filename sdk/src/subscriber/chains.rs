@@ -70,12 +70,32 @@ impl Chains {
         (ready, joining)
     }
 
-    /// What goes on behind gaps that waited long enough.
-    pub(super) fn expire(&mut self, now: Timestamp) -> Vec<(ChainName, Vec<InOrder>)> {
+    /// What goes on behind gaps that waited long enough. A chain just met waits on while the key of its first message does.
+    pub(super) fn expire(
+        &mut self,
+        now: Timestamp,
+        key_awaited: impl Fn(&MessageContent) -> bool,
+    ) -> Vec<(ChainName, Vec<InOrder>)> {
         let patience = self.patience();
-        let due = |chain: &Chain| chain.order.gap_until().is_some_and(|until| until <= now);
-        let names: Vec<ChainName> = self.chains.iter().filter(|(_, chain)| due(chain)).map(|(name, _)| *name).collect();
-        names.into_iter().map(|name| (name, self.with_order(&name, |order| order.expire(now, patience)))).collect()
+        let names = self.names(|chain| chain.order.gap_until().is_some_and(|until| until <= now));
+        let go_on = |name| (name, self.with_order(&name, |order| order.expire(now, patience, &key_awaited)));
+        names.into_iter().map(go_on).collect()
+    }
+
+    /// What goes on because the key that alone was waited for came, or never will.
+    pub(super) fn release(
+        &mut self,
+        now: Timestamp,
+        key_awaited: impl Fn(&MessageContent) -> bool,
+    ) -> Vec<(ChainName, Vec<InOrder>)> {
+        let patience = self.patience();
+        let free = |chain: &Chain| chain.order.is_held() && !chain.order.first_waiting().is_some_and(&key_awaited);
+        let names = self.names(free);
+        names.into_iter().map(|name| (name, self.with_order(&name, |order| order.release(now, patience)))).collect()
+    }
+
+    fn names(&self, which: impl Fn(&Chain) -> bool) -> Vec<ChainName> {
+        self.chains.iter().filter(|(_, chain)| which(chain)).map(|(name, _)| *name).collect()
     }
 
     /// When [`Self::expire`] next has something to do.

@@ -49,6 +49,7 @@ impl Intake {
             self.ask_ahead(now, message.content(), &mut effects);
         }
         self.take_in(now, name, ready, &mut effects);
+        self.release(now, &mut effects);
         effects
     }
 
@@ -60,7 +61,7 @@ impl Intake {
         if waited || by != Arrival::Store {
             effects.push(IntakeEffect::Notify(Event::KeyArrived { publisher, key_id, by }));
         }
-        self.drain(now, publisher, &mut effects);
+        self.go_on(now, publisher, &mut effects);
         effects
     }
 
@@ -73,11 +74,11 @@ impl Intake {
         refusal: Refusal,
         until: Timestamp,
     ) -> Vec<IntakeEffect> {
-        let dropped = self.give_up(publisher, key_id);
+        let dropped = self.give_up(now, publisher, key_id);
         self.keys.refuse((publisher, key_id.clone()), until);
         let key_id = key_id.clone();
         let mut effects = vec![IntakeEffect::Notify(Event::KeyRefused { publisher, key_id, refusal, dropped })];
-        self.drain(now, publisher, &mut effects);
+        self.go_on(now, publisher, &mut effects);
         effects
     }
 
@@ -89,10 +90,10 @@ impl Intake {
         key_id: &KeyId,
         failure: AskFailure,
     ) -> Vec<IntakeEffect> {
-        let dropped = self.give_up(publisher, key_id);
+        let dropped = self.give_up(now, publisher, key_id);
         let key_id = key_id.clone();
         let mut effects = vec![IntakeEffect::Notify(Event::KeyUnavailable { publisher, key_id, failure, dropped })];
-        self.drain(now, publisher, &mut effects);
+        self.go_on(now, publisher, &mut effects);
         effects
     }
 
@@ -105,11 +106,11 @@ impl Intake {
         key_id: &KeyId,
         until: Timestamp,
     ) -> Vec<IntakeEffect> {
-        let dropped = self.give_up(publisher, key_id);
+        let dropped = self.give_up(now, publisher, key_id);
         self.keys.refuse((publisher, key_id.clone()), until);
         let key_id = key_id.clone();
         let mut effects = vec![IntakeEffect::Notify(Event::KeyNotAgreed { publisher, key_id, dropped })];
-        self.drain(now, publisher, &mut effects);
+        self.go_on(now, publisher, &mut effects);
         effects
     }
 
@@ -121,15 +122,17 @@ impl Intake {
         for publisher in publishers {
             self.drain(now, publisher, &mut effects);
         }
+        self.release(now, &mut effects);
         effects
     }
 
     /// What time alone brings about: gaps that waited long enough.
     pub fn tick(&mut self, now: Timestamp) -> Vec<IntakeEffect> {
         let mut effects = Vec::new();
-        for (name, ready) in self.chains.expire(now) {
+        for (name, ready) in self.chains.expire(now, |content| awaits_key(&self.needed, content)) {
             self.take_in(now, name, ready, &mut effects);
         }
+        self.release(now, &mut effects);
         effects
     }
 
@@ -219,9 +222,36 @@ impl Intake {
         }
     }
 
-    fn give_up(&mut self, publisher: UserId, key_id: &KeyId) -> usize {
-        self.needed.remove(&(publisher, key_id.clone()));
+    fn give_up(&mut self, now: Timestamp, publisher: UserId, key_id: &KeyId) -> usize {
+        let name = (publisher, key_id.clone());
+        self.needed.remove(&name);
+        // What waited for nothing else counts among the dropped.
+        let ready = self.chains.release(now, |content| key_of(content).as_ref() != Some(&name));
+        for (chain, ready) in ready {
+            for InOrder { message, .. } in ready {
+                self.chains.park(chain, message);
+            }
+        }
         self.chains.drop_under(publisher, key_id)
+    }
+
+    /// Opens what a key that came or was given up leaves to be opened.
+    fn go_on(&mut self, now: Timestamp, publisher: UserId, effects: &mut Vec<IntakeEffect>) {
+        self.drain(now, publisher, effects);
+        self.release(now, effects);
+    }
+
+    /// Goes on with the chains just met whose first message need not wait for its key any more. Each can bring keys for others.
+    fn release(&mut self, now: Timestamp, effects: &mut Vec<IntakeEffect>) {
+        loop {
+            let released = self.chains.release(now, |content| awaits_key(&self.needed, content));
+            if released.is_empty() {
+                return;
+            }
+            for (name, ready) in released {
+                self.take_in(now, name, ready, effects);
+            }
+        }
     }
 
     /// Opens what can be opened now, chain by chain, in order, up to the next message whose key is missing.
@@ -236,6 +266,11 @@ impl Intake {
             }
         }
     }
+}
+
+/// Whether the key of a message was said to be needed and has neither come nor been given up.
+fn awaits_key(needed: &HashSet<KeyName>, content: &MessageContent) -> bool {
+    key_of(content).is_some_and(|name| needed.contains(&name))
 }
 
 #[cfg(test)]

@@ -151,6 +151,40 @@ fn a_chain_met_in_its_middle_waits_a_moment_for_earlier_messages_and_asks_for_it
 }
 
 #[test]
+fn a_chain_met_in_its_middle_takes_earlier_messages_as_long_as_its_key_is_awaited() {
+    let mut author = Author::new(1, "k1");
+    let messages = author.say_many(4);
+    let (mut intake, patience) = (intake(), IntakeLimits::default().join_wait);
+    assert_eq!(needs(&feed(&mut intake, messages[2..].iter().cloned())), ["k1"]);
+    assert!(intake.tick(NOW.plus(patience)).is_empty(), "its key is still awaited");
+    assert_eq!(intake.next_wake(), None);
+    let late = NOW.plus(patience * 100);
+    assert!(intake.message(late, messages[1].clone()).is_empty(), "and so an earlier one is not too late");
+    let effects = intake.key_arrived(late, author.user(), key("k1"), Arrival::Answer);
+    assert_eq!(texts(&effects), ["1", "2", "3"]);
+    assert!(intake.message(late, messages[0].clone()).is_empty(), "what comes after that is");
+    assert_eq!(intake.chains.waiting(), 0);
+}
+
+#[test]
+fn a_chain_met_in_its_middle_whose_key_is_refused_counts_among_the_dropped_and_goes_on_under_the_next_key() {
+    let mut author = Author::new(1, "k1");
+    let mut messages = author.say_many(3);
+    let step = author.schedule.plan_rekey(key("k2"));
+    author.schedule.rekeyed(step);
+    messages.extend(author.say_many(2));
+    let mut intake = intake();
+    intake.key_arrived(NOW, author.user(), key("k2"), Arrival::Store);
+    assert_eq!(needs(&feed(&mut intake, messages[1..].iter().cloned())), ["k1"]);
+    intake.tick(NOW.plus(IntakeLimits::default().join_wait));
+    let (key_id, until) = (KeyId::new("k1").unwrap(), NOW.plus(Duration::from_secs(5)));
+    let effects = intake.key_refused(NOW, author.user(), &key_id, Refusal::Denied, until);
+    let refused = Event::KeyRefused { publisher: author.user(), key_id, refusal: Refusal::Denied, dropped: 2 };
+    assert_eq!(events(&effects), [refused]);
+    assert_eq!(texts(&effects), ["3", "4"]);
+}
+
+#[test]
 fn a_gap_is_waited_for_then_reported_and_never_blocks_for_ever() {
     let mut author = Author::new(1, "a");
     let mut intake = intake_with(&author, "a");

@@ -29,6 +29,8 @@ pub(super) struct Order {
     last: Option<MessageRef>,
     waiting: BTreeMap<MessageRef, Verified<MessageContent>>,
     gap_until: Option<Timestamp>,
+    /// The wait before the first message is over, but its key is not here yet: nothing is lost by waiting on.
+    held: bool,
     bytes: usize,
 }
 
@@ -56,18 +58,44 @@ impl Order {
         let ready = self.take_linked();
         self.gap_until = match (self.waiting.is_empty(), ready.is_empty()) {
             (true, _) => None,
+            (false, true) if self.held => None,
             (false, true) => self.gap_until.or(Some(now.plus(wait))),
             (false, false) => Some(now.plus(patience.gap)),
         };
         ready
     }
 
-    /// The gap has waited long enough: go on behind it.
-    pub(super) fn expire(&mut self, now: Timestamp, patience: Patience) -> Vec<InOrder> {
+    /// The gap has waited long enough: go on behind it. Before the first message of all the wait is longer if that one
+    /// cannot be opened yet, since `key_awaited`: until [`Self::release`].
+    pub(super) fn expire(
+        &mut self,
+        now: Timestamp,
+        patience: Patience,
+        key_awaited: impl Fn(&MessageContent) -> bool,
+    ) -> Vec<InOrder> {
         if self.gap_until.is_none_or(|until| now < until) {
             return Vec::new();
         }
+        if self.is_joining() && self.first_waiting().is_some_and(key_awaited) {
+            self.held = true;
+            self.gap_until = None;
+            return Vec::new();
+        }
         self.skip(now, patience)
+    }
+
+    /// The first message seen, whose wait was over, need not wait for its key any more: go on with it.
+    pub(super) fn release(&mut self, now: Timestamp, patience: Patience) -> Vec<InOrder> {
+        if self.is_held() { self.skip(now, patience) } else { Vec::new() }
+    }
+
+    /// Nothing but the key of [`Self::first_waiting`] is waited for.
+    pub(super) fn is_held(&self) -> bool {
+        self.held && self.is_joining()
+    }
+
+    pub(super) fn first_waiting(&self) -> Option<&MessageContent> {
+        self.waiting.first_key_value().map(|(_, message)| message.content())
     }
 
     /// Goes on behind the first gap at once.

@@ -23,7 +23,7 @@ use veilcast::wire::{
 use veilcast::{Event, Identity, Message, Payload, Period, Permission, Refusal, StreamId, StreamPart, UserId};
 
 /// Longer than anything here takes; a test that waits so long has failed.
-pub const LONG: Duration = Duration::from_secs(30);
+pub const LONG: Duration = Duration::from_secs(180);
 
 pub fn loopback() -> Multiaddr {
     "/ip4/127.0.0.1/tcp/0".parse().unwrap()
