@@ -134,16 +134,6 @@ async fn an_archive_under_many_keys_opened_at_once_costs_two_requests_at_most() 
     assert_eq!(late.stats().key_answers_accepted, late.stats().key_requests_sent);
 }
 
-/// So many of `count` rose within any span this short, judged from looks at known times.
-fn most_within(looks: &[(Instant, Instant, u64)], span: Duration) -> u64 {
-    let mut most = 0;
-    for (i, (before, _, first)) in looks.iter().enumerate() {
-        let inside = looks[i..].iter().take_while(|(_, after, _)| *after - *before <= span);
-        most = most.max(inside.map(|(.., last)| last - first).max().unwrap_or(0));
-    }
-    most
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_publishers_of_one_stream_cost_fifty_requests_never_faster_than_the_limit() {
     const PUBLISHERS: u8 = 50;
@@ -167,6 +157,7 @@ async fn fifty_publishers_of_one_stream_cost_fifty_requests_never_faster_than_th
         net.ready(&publisher, &stream, 1).await;
         publishers.push(publisher);
     }
+    let began = Instant::now();
     join_all(publishers.iter().map(|publisher| async {
         for n in 0..MESSAGES {
             say(publisher, &stream, &n.to_string()).await;
@@ -175,12 +166,14 @@ async fn fifty_publishers_of_one_stream_cost_fifty_requests_never_faster_than_th
     .await;
 
     let mut read: BTreeMap<UserId, Vec<String>> = BTreeMap::new();
-    let mut looks = Vec::new();
+    // What was sent by a moment was decided before it, however busy the machine is. That no second sees more than the limit
+    // is shown where time is made: `never_more_requests_leave_in_any_second_than_the_limit`.
+    let limit = f64::from(config().requester.max_key_requests_per_second);
     within(async {
         let mut left = MESSAGES * publishers.len();
         while left > 0 {
-            let before = Instant::now();
-            looks.push((before, Instant::now(), subscriber.stats().key_requests_sent));
+            let sent = subscriber.stats().key_requests_sent;
+            assert!(sent as f64 <= limit * (1.0 + began.elapsed().as_secs_f64()), "{sent} requests");
             let look_again = tokio::time::timeout(Duration::from_millis(2), subscription.next());
             match look_again.await {
                 Ok(Some(Delivery::Message(message))) => {
@@ -197,10 +190,6 @@ async fn fifty_publishers_of_one_stream_cost_fifty_requests_never_faster_than_th
     assert!(read.values().all(|texts| texts == &["0", "1", "2"]), "{read:?}");
     assert_eq!(subscriber.stats().key_requests_sent, u64::from(PUBLISHERS));
     assert!(publishers.iter().all(|publisher| publisher.stats().key_requests_received == 1));
-    let limit = config().requester.max_key_requests_per_second;
-    // A little under a second, for what is counted was sent a moment before.
-    let most = most_within(&looks, Duration::from_millis(950));
-    assert!(most <= u64::from(limit), "{most} requests within a second");
 }
 
 #[tokio::test(flavor = "multi_thread")]
