@@ -164,6 +164,10 @@ fn a_chain_met_in_its_middle_takes_earlier_messages_as_long_as_its_key_is_awaite
     assert_eq!(texts(&effects), ["1", "2", "3"]);
     assert!(intake.message(late, messages[0].clone()).is_empty(), "what comes after that is");
     assert_eq!(intake.chains.waiting(), 0);
+
+    author.say();
+    assert!(intake.message(late, author.say()).is_empty());
+    assert_eq!(intake.next_wake(), Some(late.plus(IntakeLimits::default().gap_wait)), "gaps are waited for as ever");
 }
 
 #[test]

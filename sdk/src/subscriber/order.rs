@@ -58,7 +58,7 @@ impl Order {
         let ready = self.take_linked();
         self.gap_until = match (self.waiting.is_empty(), ready.is_empty()) {
             (true, _) => None,
-            (false, true) if self.held => None,
+            (false, true) if self.is_held() => None,
             (false, true) => self.gap_until.or(Some(now.plus(wait))),
             (false, false) => Some(now.plus(patience.gap)),
         };
