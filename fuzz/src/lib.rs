@@ -24,7 +24,7 @@ pub use keys::{public_key, sealed};
 pub use names::names;
 pub use registry::registry;
 pub use screen::screen;
-pub use statements::{answer, envelope, frame, message, push, receipt, record, request};
+pub use statements::{answer, envelope, frame, message, push, receipt, record, request, signed_grant, stream_record};
 #[cfg(feature = "store")]
 pub use veilcast_key_store::fuzzing::{
     header as store_header, place as store_place, record as store_record, state as store_state,
@@ -39,6 +39,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("envelope", envelope),
     ("message", message),
     ("record", record),
+    ("stream_record", stream_record),
+    ("signed_grant", signed_grant),
     ("request", request),
     ("answer", answer),
     ("push", push),

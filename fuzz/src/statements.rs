@@ -4,7 +4,8 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use veilcast::wire::{
-    Content, Frame, KeyAnswer, KeyPush, KeyReceipt, KeyRequest, MessageContent, PublisherRecord, Received,
+    Content, Frame, KeyAnswer, KeyPush, KeyReceipt, KeyRequest, MessageContent, PublisherRecord, Received, SignedGrant,
+    StreamRecord,
 };
 
 use crate::bounded::bounded;
@@ -34,6 +35,8 @@ pub fn envelope(data: &[u8]) -> bool {
         enveloped::<KeyPush>(&bytes),
         enveloped::<KeyReceipt>(&bytes),
         enveloped::<PublisherRecord>(&bytes),
+        enveloped::<StreamRecord>(&bytes),
+        enveloped::<SignedGrant>(&bytes),
     ];
     let taken = kinds.into_iter().filter(|taken| *taken).count();
     assert!(taken <= 1, "an envelope is of one kind");
@@ -69,6 +72,16 @@ pub fn message(data: &[u8]) -> bool {
 /// Where a publisher can be reached.
 pub fn record(data: &[u8]) -> bool {
     content::<PublisherRecord>(data)
+}
+
+/// A stream's settings and revocations.
+pub fn stream_record(data: &[u8]) -> bool {
+    content::<StreamRecord>(data)
+}
+
+/// A grant that an owner signed.
+pub fn signed_grant(data: &[u8]) -> bool {
+    content::<SignedGrant>(data)
 }
 
 /// A key request.

@@ -91,6 +91,7 @@ fn request(who: &Identity, at: u64, rng: &mut StdRng) -> Bytes {
         algorithm: ALGORITHM_RSA_OAEP_SHA256,
         public_key: vec![7; 422],
         wanted: Wanted::Keys(vec![KeyId::new("k").unwrap()]),
+        proofs: Vec::new(),
     };
     Verified::sign(content, who).unwrap().envelope().clone()
 }

@@ -8,9 +8,10 @@ use veilcast::key_store::{HistoryCursor, KeyOrigin, StoredKey, TimeRange};
 use veilcast::message::{Draft, Payload, compose};
 use veilcast::wire::{
     ALGORITHM_RSA_OAEP_SHA256, Content, Frame, KeyAnswer, KeyPush, KeyRange, KeyReceipt, KeyRequest, KeyUpdate,
-    MessageContent, MessageRef, PublisherRecord, RequestId, UpdateKind, Verified, Wanted,
+    MessageContent, MessageRef, OWNERS_REGISTRY, PublisherRecord, RequestId, Revocation, Revoked, SignedGrant,
+    StreamRecord, UpdateKind, Verified, Wanted,
 };
-use veilcast::{Identity, Refusal};
+use veilcast::{Identity, Period, Permission, Refusal};
 
 use super::Seed;
 use crate::cast::{NOW, identity, key, key_id, pair, publisher, rng, scope, stream, subscriber};
@@ -44,6 +45,9 @@ pub(super) fn seeds() -> Vec<Seed> {
         of_kind("push", &push(), "push"),
         of_kind("receipt", &receipt, "receipt"),
         of_kind("record", &record, "record"),
+        of_kind("stream_record", &stream_record(), "stream_record"),
+        of_kind("signed_grant", &grant(), "grant"),
+        of_kind("request", &showing(), "showing"),
         hollow(),
         openers(),
         intakes(),
@@ -77,6 +81,8 @@ fn hollow() -> Vec<Seed> {
         Seed::new("push", "hollow_granted", many(8)),
         Seed::new("request", "hollow_key_ids", many(8)),
         Seed::new("record", "hollow_addresses", many(3)),
+        Seed::new("stream_record", "hollow_revocations", many(10)),
+        Seed::new("request", "hollow_proofs", many(10)),
         Seed::new("message", "hollow_updates", [vec![10, 128, 61], [90, 0].repeat(3_904)].concat()),
     ]
 }
@@ -111,8 +117,45 @@ fn request(id: u8) -> Verified<KeyRequest> {
         algorithm: ALGORITHM_RSA_OAEP_SHA256,
         public_key: pair().public().as_der().to_vec(),
         wanted: Wanted::Keys(vec![key_id(UNDER.0), key_id(INSIDE.0)]),
+        proofs: Vec::new(),
     };
     signed(content, &subscriber())
+}
+
+fn stream_record() -> Verified<StreamRecord> {
+    let of_user = Revoked::User { user: subscriber().user(), through: 3 };
+    let content = StreamRecord {
+        stream: stream(),
+        registry: OWNERS_REGISTRY.into(),
+        partitions: 10,
+        public: false,
+        public_until: Some(NOW),
+        publishers: vec![subscriber().user()],
+        version: 7,
+        issued: NOW,
+        expires: NOW.plus(Duration::from_secs(24 * 3600)),
+        revocations: vec![Revocation { what: Revoked::Serial(9), at: NOW }, Revocation { what: of_user, at: NOW }],
+    };
+    signed(content, &publisher())
+}
+
+fn grant() -> Verified<SignedGrant> {
+    let content = SignedGrant {
+        stream: stream(),
+        registry: OWNERS_REGISTRY.into(),
+        user: subscriber().user(),
+        permission: Permission::Subscribe,
+        period: Period { start: Some(NOW), end: Some(NOW.plus(Duration::from_secs(3600))) },
+        serial: 4,
+        issued: NOW,
+    };
+    signed(content, &publisher())
+}
+
+/// A request that shows what its requester may do.
+fn showing() -> Verified<KeyRequest> {
+    let proofs = vec![stream_record().envelope().clone(), grant().envelope().clone()];
+    signed(KeyRequest { proofs, ..request(9).into_content() }, &subscriber())
 }
 
 /// A request for a span of time, from its second page on.

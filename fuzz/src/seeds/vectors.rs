@@ -15,6 +15,8 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("key_push", "push"),
         ("key_receipt", "receipt"),
         ("publisher_record", "record"),
+        ("stream_record", "stream_record"),
+        ("signed_grant", "signed_grant"),
     ] {
         let vectors = read(file);
         all.extend(of(target, file, bytes(&vectors, "content")));

@@ -240,6 +240,7 @@ pub(super) async fn ask(shared: &Arc<Shared>, question: Question, mut wish: Wish
         algorithm: ALGORITHM_RSA_OAEP_SHA256,
         public_key: pair.public().as_der().to_vec(),
         wanted: question.wanted,
+        proofs: Vec::new(),
     };
     let signed = Verified::sign(request, &shared.identity).map_err(|error| unmade(publisher, &error))?;
     for _ in 0..DIALED {

@@ -22,6 +22,7 @@ fn request(from: u8, id: u8, sent: Timestamp) -> Verified<KeyRequest> {
         algorithm: 1,
         public_key: vec![1; 10],
         wanted: Wanted::Keys(vec![KeyId::new("k").unwrap()]),
+        proofs: Vec::new(),
     };
     Verified::sign(content, &identity(from)).unwrap()
 }

@@ -29,12 +29,24 @@ pub enum Domain {
     KeyReceipt,
     /// A publisher says where it can be reached.
     PublisherRecord,
+    /// A stream's owner says how the stream is set up, and which grants are void.
+    StreamRecord,
+    /// A stream's owner allows somebody something.
+    SignedGrant,
 }
 
 impl Domain {
     /// Every kind there is.
-    pub const ALL: [Self; 6] =
-        [Self::Message, Self::KeyRequest, Self::KeyAnswer, Self::KeyPush, Self::KeyReceipt, Self::PublisherRecord];
+    pub const ALL: [Self; 8] = [
+        Self::Message,
+        Self::KeyRequest,
+        Self::KeyAnswer,
+        Self::KeyPush,
+        Self::KeyReceipt,
+        Self::PublisherRecord,
+        Self::StreamRecord,
+        Self::SignedGrant,
+    ];
 
     /// The tag that is hashed before the content.
     pub const fn tag(self) -> &'static str {
@@ -45,6 +57,8 @@ impl Domain {
             Self::KeyPush => "veilcast/1/key-push",
             Self::KeyReceipt => "veilcast/1/key-receipt",
             Self::PublisherRecord => "veilcast/1/publisher-record",
+            Self::StreamRecord => "veilcast/1/stream-record",
+            Self::SignedGrant => "veilcast/1/signed-grant",
         }
     }
 
@@ -57,6 +71,8 @@ impl Domain {
             Self::KeyPush => 4,
             Self::KeyReceipt => 5,
             Self::PublisherRecord => 6,
+            Self::StreamRecord => 7,
+            Self::SignedGrant => 8,
         }
     }
 

@@ -133,7 +133,6 @@ impl<T: Content> Verified<T> {
 }
 
 /// The kind of an envelope, without believing or decoding the rest.
-#[cfg(feature = "p2p")]
 pub(crate) fn kind_of(envelope: &Bytes) -> Result<u32, WireError> {
     let proto = EnvelopeProto::decode(envelope.clone()).map_err(|_| WireError::Malformed)?;
     Ok(proto.kind)

@@ -8,17 +8,18 @@ mod envelope;
 mod exchange;
 mod frame;
 mod message;
+mod permits;
 mod record;
 
-#[cfg(feature = "p2p")]
 pub(crate) use envelope::kind_of;
 pub use envelope::{Content, Received, Verified};
 pub use exchange::{
     ALGORITHM_RSA_OAEP_SHA256, GrantedKey, KeyAnswer, KeyPush, KeyRange, KeyReceipt, KeyRequest, MAX_KEYS_PER_ANSWER,
-    MAX_KEYS_PER_REQUEST, Refused, RequestId, Wanted,
+    MAX_KEYS_PER_REQUEST, MAX_PROOFS, MAX_PROOFS_LEN, Refused, RequestId, Wanted,
 };
 pub use frame::{Frame, FrameParts};
 pub use message::{ContentType, Encryption, KeyUpdate, MessageContent, MessageRef, UpdateKind};
+pub use permits::{MAX_PROOF_LEN, OWNERS_REGISTRY, Revocation, Revoked, SignedGrant, StreamRecord};
 pub use record::PublisherRecord;
 
 use prost::encoding::{DecodeContext, decode_key, skip_field};

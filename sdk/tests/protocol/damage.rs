@@ -15,14 +15,14 @@ use veilcast::message::{Draft, Payload, compose};
 use veilcast::stream::{StreamId, StreamPart};
 use veilcast::wire::{
     ALGORITHM_RSA_OAEP_SHA256, Content, Frame, GrantedKey, KeyAnswer, KeyPush, KeyRange, KeyReceipt, KeyRequest,
-    KeyUpdate, MessageContent, MessageRef, PublisherRecord, Received, Refused, RequestId, UpdateKind, Verified, Wanted,
-    WireError,
+    KeyUpdate, MessageContent, MessageRef, PublisherRecord, Received, Refused, RequestId, Revocation, Revoked,
+    SignedGrant, StreamRecord, UpdateKind, Verified, Wanted, WireError,
 };
-use veilcast::{Refusal, Timestamp, UserId};
+use veilcast::{Period, Permission, Refusal, Timestamp, UserId};
 
 use crate::support::{
     Envelope, Scripted, Vectors, Verdict, answer, field, judge_as, key, message, publisher, record, request, samples,
-    scope, subscriber, whole_refusal,
+    scope, showing_request, signed_grant, stream_record, subscriber, whole_refusal,
 };
 
 #[test]
@@ -55,6 +55,9 @@ fn content_of_more_than_1024_fields_is_refused_before_a_list_is_made_of_them() {
     assert_eq!(KeyPush::decode(&hollow(8, 1025)).map(|_| ()), too_many);
     assert_eq!(KeyRequest::decode(&hollow(8, 1025)).map(|_| ()), too_many);
     assert_eq!(PublisherRecord::decode(&hollow(3, 1025)).map(|_| ()), too_many);
+    assert_eq!(StreamRecord::decode(&hollow(10, 1025)).map(|_| ()), too_many);
+    assert_eq!(SignedGrant::decode(&hollow(1, 1025)).map(|_| ()), too_many);
+    assert_eq!(KeyRequest::decode(&hollow(10, 1025)).map(|_| ()), too_many);
     let message = Bytes::from(field(1, &hollow(11, 1025)));
     assert_eq!(MessageContent::decode(&message).map(|_| ()), too_many);
     assert_ne!(KeyAnswer::decode(&hollow(8, 1024)).map(|_| ()), too_many);
@@ -151,7 +154,7 @@ proptest! {
     #![proptest_config(config(768))]
 
     #[test]
-    fn a_damaged_envelope_of_any_kind_is_an_error_or_says_what_was_signed(damages in damage(), kind in 0..9usize) {
+    fn a_damaged_envelope_of_any_kind_is_an_error_or_says_what_was_signed(damages in damage(), kind in 0..12usize) {
         let (domain, whole) = samples().swap_remove(kind);
         match domain {
             Domain::Message => properties_of::<MessageContent>(&whole, &damages)?,
@@ -160,6 +163,8 @@ proptest! {
             Domain::KeyPush => properties_of::<KeyPush>(&whole, &damages)?,
             Domain::KeyReceipt => properties_of::<KeyReceipt>(&whole, &damages)?,
             Domain::PublisherRecord => properties_of::<PublisherRecord>(&whole, &damages)?,
+            Domain::StreamRecord => properties_of::<StreamRecord>(&whole, &damages)?,
+            Domain::SignedGrant => properties_of::<SignedGrant>(&whole, &damages)?,
             other => panic!("{other:?}"),
         }
     }
@@ -176,6 +181,8 @@ proptest! {
         says_the_same_again::<KeyPush>(&bytes)?;
         says_the_same_again::<KeyReceipt>(&bytes)?;
         says_the_same_again::<PublisherRecord>(&bytes)?;
+        says_the_same_again::<StreamRecord>(&bytes)?;
+        says_the_same_again::<SignedGrant>(&bytes)?;
     }
 
     #[test]
@@ -380,8 +387,9 @@ proptest! {
         public_key in vec(any::<u8>(), 0..=1024), key_ids in proptest::collection::btree_set(key_id(), 1..=256),
     ) {
         let (requester, wanted) = (subscriber().user(), Wanted::Keys(key_ids.into_iter().collect()));
-        let content = KeyRequest { id, stream, publisher: asked, requester, sent, algorithm, public_key, wanted };
-        comes_back(content, &subscriber())?;
+        let proofs = showing_request().proofs;
+        let plain = KeyRequest { id, stream, publisher: asked, requester, sent, algorithm, public_key, wanted, proofs };
+        comes_back(plain, &subscriber())?;
     }
 
     #[test]
@@ -412,6 +420,33 @@ proptest! {
         let page = KeyAnswer { id, stream, requester, sent, encapsulated, granted, refused, next, ..answer() };
         comes_back(page, &me)?;
         comes_back(KeyAnswer { refusal: Some(whole), ..whole_refusal() }, &me)?;
+    }
+
+    #[test]
+    fn every_valid_grant_and_stream_record_comes_back_as_it_was(
+        whose in user(), serial in 1..=u64::MAX, a in proptest::option::of(moment()), b in proptest::option::of(moment()),
+        issued in 0..u64::MAX / 2, life in 1..=366 * 24 * 3600 * 1000u64, partitions in 1..=100u32, public in any::<bool>(),
+        publishers in proptest::collection::btree_set(user(), 0..=64), registry in "[!-~]{1,64}",
+        taken_back in vec((proptest::option::of(user()), 1..=u64::MAX, moment()), 0..=256),
+    ) {
+        let (start, end) = match (a, b) {
+            (Some(a), Some(b)) => (Some(a.min(b)), Some(a.max(b))),
+            other => other,
+        };
+        let permission = if public { Permission::Publish } else { Permission::Subscribe };
+        let (user, period) = (whose, Period { start, end });
+        comes_back(SignedGrant { user, serial, period, permission, registry: registry.clone(), ..signed_grant() }, &publisher())?;
+        let (issued, expires) = (Timestamp::from_millis(issued), Timestamp::from_millis(issued + life));
+        let revocation = |(user, serial, at): (Option<UserId>, u64, Timestamp)| {
+            let what = user.map_or(Revoked::Serial(serial), |user| Revoked::User { user, through: serial });
+            Revocation { what, at }
+        };
+        let (publishers, revocations) = (publishers.into_iter().collect(), taken_back.into_iter().map(revocation).collect());
+        let (version, public_until) = (serial, a);
+        let record = StreamRecord {
+            registry, partitions, public, public_until, publishers, version, issued, expires, revocations, ..stream_record()
+        };
+        comes_back(record, &publisher())?;
     }
 
     #[test]

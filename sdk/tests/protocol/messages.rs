@@ -14,14 +14,14 @@ use veilcast::message::{ComposeError, Draft, Payload, compose};
 use veilcast::publisher::Chain;
 use veilcast::wire::{
     Content, Frame, KeyAnswer, KeyPush, KeyRange, KeyReceipt, KeyRequest, MessageContent, PublisherRecord, Received,
-    Refused, RequestId, Verified, Wanted, WireError,
+    Refused, RequestId, SignedGrant, StreamRecord, Verified, Wanted, WireError,
 };
-use veilcast::{Refusal, UserId};
+use veilcast::{Period, Permission, Refusal, StreamId, UserId};
 
 use crate::support::{
     Envelope, MessageParts, NOW, Scripted, Verdict, answer, at, draft, field, judge, judge_as, key, message,
-    page_answer, part, publisher, push, range_request, receipt, record, request, samples, scope, sealed, stream,
-    subscriber, whole_refusal,
+    page_answer, part, publisher, push, range_request, receipt, record, request, samples, scope, sealed,
+    showing_request, signed_grant, stream, stream_record, subscriber, whole_refusal,
 };
 
 #[test]
@@ -139,6 +139,7 @@ fn a_signature_of_a_key_exchange_never_verifies_for_another_id_stream_publisher_
         KeyRequest { algorithm: 2, ..request() },
         KeyRequest { public_key: vec![1; 40], ..request() },
         KeyRequest { wanted: Wanted::Keys(vec![KeyId::new("k").unwrap()]), ..request() },
+        showing_request(),
     ];
     assert!(others.iter().all(|other| moved(&whole, other) == Verdict::Signature));
 
@@ -222,6 +223,52 @@ fn a_publisher_record_is_believed_of_its_own_publisher_only() {
         .flat_map(|author| PublisherRecord::slots().map(|slot| PublisherRecord::dht_key(author.user(), slot)))
         .collect::<std::collections::BTreeSet<_>>();
     assert_eq!(keys.len(), 2 * PublisherRecord::slots().len());
+}
+
+#[test]
+fn a_grant_or_stream_record_is_believed_of_the_owner_that_its_stream_names_and_only_as_it_was_signed() {
+    let whole = Verified::sign(signed_grant(), &publisher()).unwrap().envelope().clone();
+    let (later, user) = (NOW.plus(Duration::from_secs(7200)), UserId::from_bytes([1; 20]));
+    let others = [
+        SignedGrant { stream: stream("price"), ..signed_grant() },
+        SignedGrant { stream: StreamId::of(user, "prices").unwrap(), ..signed_grant() },
+        SignedGrant { registry: "eip155:1:0x01".into(), ..signed_grant() },
+        SignedGrant { user, ..signed_grant() },
+        SignedGrant { permission: Permission::Publish, ..signed_grant() },
+        SignedGrant { period: Period::until(later), ..signed_grant() },
+        SignedGrant { serial: 5, ..signed_grant() },
+        SignedGrant { issued: later, ..signed_grant() },
+    ];
+    assert!(others.iter().all(|other| moved(&whole, other) == Verdict::Signature));
+    let by_another = Verified::sign(signed_grant(), &subscriber()).unwrap_err();
+    let (expected, found) = (publisher().user(), subscriber().user());
+    assert_eq!(by_another, SignatureError::Foreign { expected, found }.into());
+
+    let whole = Verified::sign(stream_record(), &publisher()).unwrap().envelope().clone();
+    let others = [
+        StreamRecord { stream: stream("price"), ..stream_record() },
+        StreamRecord { registry: "eip155:1:0x01".into(), ..stream_record() },
+        StreamRecord { partitions: 1, ..stream_record() },
+        StreamRecord { public: true, ..stream_record() },
+        StreamRecord { public_until: None, ..stream_record() },
+        StreamRecord { publishers: vec![user], ..stream_record() },
+        StreamRecord { version: 8, ..stream_record() },
+        StreamRecord { expires: NOW.plus(Duration::from_secs(1)), ..stream_record() },
+        StreamRecord { revocations: Vec::new(), ..stream_record() },
+    ];
+    assert!(others.iter().all(|other| moved(&whole, other) == Verdict::Signature));
+}
+
+#[test]
+fn a_revocation_covers_one_serial_or_all_of_a_user_up_to_one_and_no_more() {
+    let record = stream_record();
+    let with = |user, serial| SignedGrant { user, serial, ..signed_grant() };
+    let (of_it, of_another) = (subscriber().user(), UserId::from_bytes([1; 20]));
+    assert_eq!(record.revoked(&with(of_it, 3)), Some(NOW));
+    assert_eq!(record.revoked(&with(of_it, 1)), Some(NOW));
+    assert_eq!(record.revoked(&with(of_it, 4)), None, "granted later");
+    assert_eq!(record.revoked(&with(of_another, 3)), None);
+    assert_eq!(record.revoked(&with(of_another, 9)), Some(NOW), "by its serial");
 }
 
 #[test]
@@ -463,6 +510,13 @@ fn what_no_receiver_would_take_is_not_signed() {
     assert_eq!(rule_of(void, &publisher()), WireError::Field(rule));
     let nowhere = PublisherRecord { slot: PublisherRecord::slots().end, ..record() };
     assert_eq!(rule_of(nowhere, &publisher()), WireError::Field("the slot of a publisher record is 0 to 3"));
+    let of_nobody = SignedGrant { stream: StreamId::new("sensors.eth/roof").unwrap(), ..signed_grant() };
+    assert!(matches!(rule_of(of_nobody, &publisher()), WireError::Signature(SignatureError::Foreign { .. })));
+    let empty = Period { start: Some(NOW), end: Some(NOW.minus(Duration::from_secs(1))) };
+    let rule = WireError::Field("a grant does not end before it starts");
+    assert_eq!(rule_of(SignedGrant { period: empty, ..signed_grant() }, &publisher()), rule);
+    let rule = WireError::Field("a stream record lives more than 0 and at most 366 days");
+    assert_eq!(rule_of(StreamRecord { expires: NOW, ..stream_record() }, &publisher()), rule);
     let crowded = Draft { key_updates: vec![draft().key_updates[0].clone(); 9], ..draft() };
     let made = compose(crowded, &Payload::text("x"), None, &publisher(), &mut Scripted::new(&[]));
     let rule = WireError::Field("a message carries at most 8 key updates");

@@ -15,8 +15,10 @@ use veilcast::stream::{StreamId, StreamPart};
 use veilcast::time::Timestamp;
 use veilcast::wire::{
     Content, GrantedKey, KeyAnswer, KeyPush, KeyRange, KeyReceipt, KeyRequest, KeyUpdate, MessageContent, MessageRef,
-    PublisherRecord, Received, Refused, RequestId, UpdateKind, Verified, Wanted,
+    OWNERS_REGISTRY, PublisherRecord, Received, Refused, RequestId, Revocation, Revoked, SignedGrant, StreamRecord,
+    UpdateKind, Verified, Wanted,
 };
+use veilcast::{Period, Permission};
 
 /// Yields the bytes it was given, in order, and panics when there are no more: a vector names every random byte used.
 #[derive(Debug)]
@@ -110,6 +112,11 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn object(self, name: &str) -> Option<Fields<'a>> {
         Some(Fields(&self.0[name])).filter(|found| found.0.is_object())
+    }
+
+    /// As [`Self::list`], empty in a vector that was written before there was such a field.
+    pub(crate) fn optional_list(self, name: &str) -> Vec<Fields<'a>> {
+        self.0.get(name).map_or_else(Vec::new, |_| self.list(name))
     }
 
     /// As [`Self::object`], also in a vector that was written before there was such a field.
@@ -250,6 +257,8 @@ pub(crate) fn judge_as(domain: Domain, envelope: &Bytes) -> Verdict {
         Domain::KeyPush => judge::<KeyPush>(envelope),
         Domain::KeyReceipt => judge::<KeyReceipt>(envelope),
         Domain::PublisherRecord => judge::<PublisherRecord>(envelope),
+        Domain::StreamRecord => judge::<StreamRecord>(envelope),
+        Domain::SignedGrant => judge::<SignedGrant>(envelope),
         other => panic!("no samples of {other:?}"),
     }
 }
@@ -314,6 +323,7 @@ pub(crate) fn request() -> KeyRequest {
         algorithm: 1,
         public_key: vec![7; 40],
         wanted: Wanted::Keys(vec![KeyId::new("k").unwrap(), KeyId::new("l").unwrap()]),
+        proofs: Vec::new(),
     }
 }
 
@@ -371,6 +381,41 @@ pub(crate) fn record() -> PublisherRecord {
     }
 }
 
+pub(crate) fn stream_record() -> StreamRecord {
+    let of_user = Revoked::User { user: subscriber().user(), through: 3 };
+    StreamRecord {
+        stream: stream("prices"),
+        registry: OWNERS_REGISTRY.into(),
+        partitions: 10,
+        public: false,
+        public_until: Some(NOW),
+        publishers: vec![subscriber().user()],
+        version: 7,
+        issued: NOW,
+        expires: NOW.plus(std::time::Duration::from_secs(24 * 3600)),
+        revocations: vec![Revocation { what: Revoked::Serial(9), at: NOW }, Revocation { what: of_user, at: NOW }],
+    }
+}
+
+pub(crate) fn signed_grant() -> SignedGrant {
+    SignedGrant {
+        stream: stream("prices"),
+        registry: OWNERS_REGISTRY.into(),
+        user: subscriber().user(),
+        permission: Permission::Subscribe,
+        period: Period { start: Some(NOW), end: Some(NOW.plus(std::time::Duration::from_secs(3600))) },
+        serial: 4,
+        issued: NOW,
+    }
+}
+
+/// A request that shows what its requester may do.
+pub(crate) fn showing_request() -> KeyRequest {
+    let grant = Verified::sign(signed_grant(), &publisher()).unwrap();
+    let record = Verified::sign(stream_record(), &publisher()).unwrap();
+    KeyRequest { proofs: vec![record.envelope().clone(), grant.envelope().clone()], ..request() }
+}
+
 /// A request for a page of a span of time.
 pub(crate) fn range_request() -> KeyRequest {
     let range = TimeRange { from: NOW.as_millis() - 1000, to: NOW.as_millis() };
@@ -404,5 +449,8 @@ pub(crate) fn samples() -> Vec<(Domain, Bytes)> {
         (Domain::KeyRequest, by(range_request(), &subscriber())),
         (Domain::KeyAnswer, by(page_answer(), &publisher())),
         (Domain::KeyAnswer, by(whole_refusal(), &publisher())),
+        (Domain::StreamRecord, by(stream_record(), &publisher())),
+        (Domain::SignedGrant, by(signed_grant(), &publisher())),
+        (Domain::KeyRequest, by(showing_request(), &subscriber())),
     ]
 }

@@ -13,9 +13,10 @@ use veilcast::stream::{Partition, StreamId, StreamPart};
 use veilcast::time::Timestamp;
 use veilcast::wire::{
     Content, Encryption, Frame, GrantedKey, KeyAnswer, KeyPush, KeyRange, KeyReceipt, KeyRequest, KeyUpdate,
-    MessageContent, MessageRef, PublisherRecord, Received, Refused, UpdateKind, Verified, Wanted,
+    MessageContent, MessageRef, PublisherRecord, Received, Refused, Revocation, Revoked, SignedGrant, StreamRecord,
+    UpdateKind, Verified, Wanted,
 };
-use veilcast::{Refusal, UserId};
+use veilcast::{Period, Permission, Refusal, UserId};
 
 use crate::support::{Envelope, Fields, MessageParts, Scripted, Vectors, Verdict, judge_as};
 
@@ -235,6 +236,11 @@ fn key_requests_by_ids_and_by_span_of_time_are_frozen() {
                 Some(range) => Wanted::Range(key_range(range)),
                 None => Wanted::Keys(vector.list("key_ids").iter().map(|id| id.itself().parse().unwrap()).collect()),
             },
+            proofs: vector
+                .optional_list("proofs")
+                .iter()
+                .map(|proof| hex::decode(proof.itself()).unwrap().into())
+                .collect(),
         };
         is_frozen(vector, content);
     }
@@ -363,6 +369,59 @@ fn publisher_records_and_their_dht_key_are_frozen() {
     }
 }
 
+fn permission(vector: Fields<'_>) -> Permission {
+    match vector.number("permission") {
+        1 => Permission::Publish,
+        2 => Permission::Subscribe,
+        other => panic!("permission {other}"),
+    }
+}
+
+#[test]
+fn signed_grants_are_frozen() {
+    for vector in Vectors::read("signed_grant.json").list("cases") {
+        let moment = |name| vector.optional_number(name).map(Timestamp::from_millis);
+        let content = SignedGrant {
+            stream: vector.stream(),
+            registry: vector.text("registry").into(),
+            user: vector.user("user"),
+            permission: permission(vector),
+            period: Period { start: moment("start"), end: moment("end") },
+            serial: vector.number("serial"),
+            issued: vector.moment("issued"),
+        };
+        is_frozen(vector, content);
+    }
+}
+
+fn revocation(fields: Fields<'_>) -> Revocation {
+    let serial = fields.number("serial");
+    let what = match fields.text("user") {
+        "" => Revoked::Serial(serial),
+        _ => Revoked::User { user: fields.user("user"), through: serial },
+    };
+    Revocation { what, at: fields.moment("at") }
+}
+
+#[test]
+fn stream_records_are_frozen() {
+    for vector in Vectors::read("stream_record.json").list("cases") {
+        let content = StreamRecord {
+            stream: vector.stream(),
+            registry: vector.text("registry").into(),
+            partitions: vector.small("partitions"),
+            public: vector.number("public") == 1,
+            public_until: vector.optional_number("public_until").map(Timestamp::from_millis),
+            publishers: vector.list("publishers").iter().map(|user| user.itself().parse().unwrap()).collect(),
+            version: vector.number("version"),
+            issued: vector.moment("issued"),
+            expires: vector.moment("expires"),
+            revocations: vector.list("revocations").into_iter().map(revocation).collect(),
+        };
+        is_frozen(vector, content);
+    }
+}
+
 fn parts_of(frame: &[u8]) -> (Vec<String>, Vec<String>) {
     let parts = Frame::decode(&Bytes::copy_from_slice(frame)).unwrap();
     let messages = parts.messages.into_iter().map(|part| hex::encode(part.verify().unwrap().envelope()));
@@ -450,7 +509,7 @@ fn every_vector_file_with_a_private_or_secret_key_says_that_it_is_thrown_away() 
             marked += 1;
         }
     }
-    assert_eq!(marked, 10, "of messages, exchanges, records, signatures and ciphers");
+    assert_eq!(marked, 12, "of messages, exchanges, records, signatures and ciphers");
 }
 
 #[test]

@@ -155,6 +155,7 @@ impl Subscriber {
             algorithm: ALGORITHM_RSA_OAEP_SHA256,
             public_key: run.pair.public().as_der().to_vec(),
             wanted: Wanted::Keys(key_ids),
+            proofs: Vec::new(),
         };
         let signed = Verified::sign(request, &self.identity).unwrap();
         env.facts.asked.insert((user, id));

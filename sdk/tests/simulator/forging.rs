@@ -68,6 +68,7 @@ impl World {
             algorithm: ALGORITHM_RSA_OAEP_SHA256,
             public_key: rsa_pool::hostile().public().as_der().to_vec(),
             wanted: Wanted::Keys(key_ids),
+            proofs: Vec::new(),
         }
     }
 

@@ -359,6 +359,7 @@ pub fn key_request(from: &Identity, publisher: UserId, stream: &StreamId, key_id
         algorithm: ALGORITHM_RSA_OAEP_SHA256,
         public_key: rsa().public().as_der().to_vec(),
         wanted: Wanted::Keys(key_ids.iter().copied().cloned().collect()),
+        proofs: Vec::new(),
     }
 }
 

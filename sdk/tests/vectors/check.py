@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 HERE = pathlib.Path(__file__).parent
-TAGS = {1: "message", 2: "key-request", 3: "key-answer", 4: "key-push", 5: "key-receipt", 6: "publisher-record"}
+TAGS = {1: "message", 2: "key-request", 3: "key-answer", 4: "key-push", 5: "key-receipt", 6: "publisher-record", 7: "stream-record",
+        8: "signed-grant"}
 
 
 # Section 1: Protocol Buffers, as much as is needed.
@@ -290,7 +291,7 @@ def oaep(public, label, seed, plaintext):
     return be(pow(int.from_bytes(padded, "big"), n.e, n.n), k)
 
 
-# Sections 4, 7 and 8: contents, from the values named in a vector.
+# Sections 4, 7, 8 and 9: contents, from the values named in a vector.
 
 def ref(at):
     return number(1, at["timestamp"]) + number(2, at["sequence"])
@@ -317,7 +318,8 @@ def key_request(v):
     after = present(3, cursor(span["after"])) if span and span["after"] else b""
     return (data(1, raw(v["id"])) + data(2, v["stream"]) + data(3, raw(v["publisher"])) + data(4, raw(v["requester"]))
             + number(5, v["sent"]) + number(6, v["algorithm"]) + data(7, raw(v["public_key"])) + each(8, v["key_ids"])
-            + (present(9, number(1, span["from"]) + number(2, span["to"]) + after) if span else b""))
+            + (present(9, number(1, span["from"]) + number(2, span["to"]) + after) if span else b"")
+            + each(10, map(raw, v.get("proofs", []))))
 
 
 def key_answer(v):
@@ -339,7 +341,26 @@ def publisher_record(v):
             + number(4, v["issued"]) + number(5, v["expires"]) + number(6, v["slot"]))
 
 
-ENCODERS = {1: message, 2: key_request, 3: key_answer, 4: key_answer, 5: key_receipt, 6: publisher_record}
+def moment(field, value):
+    """An optional moment: written even when it is 0."""
+    return b"" if value is None else varint(field << 3) + varint(value)
+
+
+def stream_record(v):
+    revoked = [data(1, raw(r["user"])) + number(2, r["serial"]) + number(3, r["at"]) for r in v["revocations"]]
+    publishers = [raw(p.removeprefix("0x")) for p in v["publishers"]]
+    return (data(1, v["stream"]) + data(2, v["registry"]) + number(3, v["partitions"]) + number(4, v["public"])
+            + moment(5, v["public_until"]) + each(6, publishers) + number(7, v["version"]) + number(8, v["issued"])
+            + number(9, v["expires"]) + each(10, revoked))
+
+
+def signed_grant(v):
+    return (data(1, v["stream"]) + data(2, v["registry"]) + data(3, raw(v["user"])) + number(4, v["permission"])
+            + moment(5, v["start"]) + moment(6, v["end"]) + number(7, v["serial"]) + number(8, v["issued"]))
+
+
+ENCODERS = {1: message, 2: key_request, 3: key_answer, 4: key_answer, 5: key_receipt, 6: publisher_record, 7: stream_record,
+            8: signed_grant}
 
 
 # What a receiver checks before and by the signature. Returns the step that refuses.
@@ -386,6 +407,8 @@ def check_request(content):
     check_ids(found, (1, 16), (3, 20), (4, 20))
     stream_id(text(last(found, 2, b"")))
     need(len(last(found, 7, b"")) <= 1024, "public key")
+    proofs = found.get(10, [])
+    need(len(proofs) <= 4 and sum(map(len, proofs)) <= 24 * 1024, "at most 4 proofs of 24 KiB together")
     keys = [key_id(text(k)) for k in found.get(8, [])]
     if 9 in found:
         need(not keys, "keys or a span of time, not both")
@@ -439,7 +462,43 @@ def check_record(content):
     return last(found, 1, b"")
 
 
-CHECKS = {1: check_message, 2: check_request, 3: check_answer, 4: lambda c: check_answer(c, True), 5: check_receipt, 6: check_record}
+def check_owned(found):
+    """The owner, by the name of the stream."""
+    owner = stream_id(text(last(found, 1, b""))).partition("/")[0]
+    need(owner.startswith("0x"), "a stream named after an address")
+    need(re.fullmatch(r"[!-~]{1,64}", text(last(found, 2, b""))), "the name of a registry")
+    return raw(owner[2:])
+
+
+def check_stream_record(content):
+    found = fields(content)
+    owner = check_owned(found)
+    need(1 <= last(found, 3, 0) % 2**32 <= 100, "partitions")
+    need(last(found, 4, 0) % 2**32 <= 1, "public or not")
+    publishers = found.get(6, [])
+    need(len(publishers) <= 64 and all(len(p) == 20 for p in publishers), "at most 64 publishers")
+    need(len(set(publishers)) == len(publishers), "each publisher once")
+    need(last(found, 7, 0) > 0, "versions begin with 1")
+    need(0 < last(found, 9, 0) - last(found, 8, 0) <= 366 * 24 * 3600 * 1000, "lifetime")
+    revoked = [fields(r) for r in found.get(10, [])]
+    need(len(revoked) <= 256, "at most 256 revocations")
+    for r in revoked:
+        need(len(last(r, 1, b"")) in (0, 20) and last(r, 2, 0) > 0, "a revocation has a serial, and a user or none")
+    return owner
+
+
+def check_grant(content):
+    found = fields(content)
+    owner = check_owned(found)
+    check_ids(found, (3, 20))
+    need(last(found, 4, 0) % 2**32 in (1, 2), "publish or subscribe")
+    need(5 not in found or 6 not in found or last(found, 5, 0) <= last(found, 6, 0), "not over before it begins")
+    need(last(found, 7, 0) > 0, "serials begin with 1")
+    return owner
+
+
+CHECKS = {1: check_message, 2: check_request, 3: check_answer, 4: lambda c: check_answer(c, True), 5: check_receipt, 6: check_record,
+          7: check_stream_record, 8: check_grant}
 
 
 def read(kind, bytes_):
@@ -465,7 +524,7 @@ def verdict(kind, bytes_):
     return "accept"
 
 
-# Section 9: frames.
+# Section 10: frames.
 
 def frame_parts(encoded):
     """Messages and records, as bytes; counted while they are found."""
@@ -646,7 +705,8 @@ def main():
              reading_file, secrets_are_marked]
     for check in files:
         check()
-    kinds = {"message": 1, "key_request": 2, "key_answer": 3, "key_push": 4, "key_receipt": 5, "publisher_record": 6}
+    kinds = {"message": 1, "key_request": 2, "key_answer": 3, "key_push": 4, "key_receipt": 5, "publisher_record": 6,
+             "stream_record": 7, "signed_grant": 8}
     for name, kind in kinds.items():
         envelope_file(f"{name}.json", kind)
     print("every vector is what docs/PROTOCOL.md says")

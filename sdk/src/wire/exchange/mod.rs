@@ -25,6 +25,10 @@ pub const ALGORITHM_RSA_OAEP_SHA256: u32 = 1;
 pub const MAX_KEYS_PER_REQUEST: usize = 256;
 /// Most keys and refusals in one answer, and so on one page of history.
 pub const MAX_KEYS_PER_ANSWER: usize = 256;
+/// Most proofs in one request.
+pub const MAX_PROOFS: usize = 4;
+/// Most bytes of all proofs of one request together.
+pub const MAX_PROOFS_LEN: usize = 24 * 1024;
 
 /// Ties an answer to its request: 16 random bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

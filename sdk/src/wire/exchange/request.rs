@@ -7,7 +7,7 @@ use prost::Message as _;
 use veilcast_key_store::KeyId;
 
 use super::range::{RangeProto, Wanted, range};
-use super::{MAX_KEYS_PER_REQUEST, RequestId, request_id};
+use super::{MAX_KEYS_PER_REQUEST, MAX_PROOFS, MAX_PROOFS_LEN, RequestId, request_id};
 use crate::cipher::MAX_PUBLIC_KEY_LEN;
 use crate::identity::{Domain, UserId};
 use crate::stream::StreamId;
@@ -33,6 +33,9 @@ pub struct KeyRequest {
     pub public_key: Vec<u8>,
     /// The keys wanted.
     pub wanted: Wanted,
+    /// Envelopes of the stream's owner that show what the requester may do: grants and stream records, at most
+    /// [`MAX_PROOFS`] and [`MAX_PROOFS_LEN`] bytes. Not looked into until somebody goes by them.
+    pub proofs: Vec<Bytes>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -55,6 +58,8 @@ struct RequestProto {
     key_ids: Vec<String>,
     #[prost(message, optional, tag = "9")]
     range: Option<RangeProto>,
+    #[prost(bytes = "bytes", repeated, tag = "10")]
+    proofs: Vec<Bytes>,
 }
 
 impl Content for KeyRequest {
@@ -74,6 +79,7 @@ impl Content for KeyRequest {
                 Wanted::Keys(_) => None,
                 Wanted::Range(range) => Some(range.into()),
             },
+            proofs: self.proofs.clone(),
         }
         .encode_to_vec()
     }
@@ -89,6 +95,9 @@ impl Content for KeyRequest {
             Some(asked) if proto.key_ids.is_empty() => Wanted::Range(range(asked)?),
             Some(_) => return Err(WireError::Field("a request names keys or a span of time, not both")),
         };
+        if proto.proofs.len() > MAX_PROOFS || proto.proofs.iter().map(Bytes::len).sum::<usize>() > MAX_PROOFS_LEN {
+            return Err(WireError::Field("a request has at most 4 proofs of 24 KiB together"));
+        }
         Ok(Self {
             id: request_id(&proto.id)?,
             stream: stream(&proto.stream)?,
@@ -98,6 +107,7 @@ impl Content for KeyRequest {
             algorithm: proto.algorithm,
             public_key: proto.public_key,
             wanted,
+            proofs: proto.proofs,
         })
     }
 
