@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::shared::{Shared, lock};
 use crate::identity::UserId;
-use crate::permission::{Answer, Grant, Permission, PermissionCache, Refusal, StreamInfo, Subscriber};
+use crate::permission::{
+    Answer, Grant, Permission, PermissionCache, PermissionSource, Refusal, StreamInfo, Subscriber,
+};
 use crate::stream::StreamId;
 
 #[derive(Default)]
@@ -49,7 +51,7 @@ impl Shared {
 
     /// What the source knows about the stream.
     pub(super) async fn stream_info(&self, stream: &StreamId) -> Result<Option<StreamInfo>, Refusal> {
-        in_time(self.source.stream(stream)).await
+        in_time(self.source.stream_at(stream, self.now())).await
     }
 }
 

@@ -232,6 +232,7 @@ async fn own_streams(shared: &Arc<Shared>) -> HashSet<StreamId> {
     let looked = blocking(move || {
         let mut streams: HashSet<StreamId> = lock(&worker.publishers).keys().cloned().collect();
         streams.extend(worker.registry.streams().unwrap_or_default().into_iter().map(|(stream, _)| stream));
+        streams.extend(worker.issuer.streams().unwrap_or_default());
         let scopes = worker.store.scopes().unwrap_or_default();
         let own = scopes.iter().filter(|scope| scope.publisher() == worker.user.as_bytes());
         streams.extend(own.filter_map(|scope| StreamId::new(scope.stream()).ok()));

@@ -8,7 +8,7 @@ use veilcast_key_store::{KeyId, KeyScope, Store, StoredKey};
 
 use super::shared::{Shared, blocking, lock};
 use super::stats::count;
-use super::{publishing, pushing};
+use super::{permitting, publishing, pushing};
 use crate::exchange::{Asker, Decision, Glance, HistoryPolicy, Page, Screened, answer, answer_page};
 use crate::identity::Domain;
 use crate::permission::{Grant, Period, Permission, Refusal};
@@ -62,7 +62,12 @@ fn screen(shared: &Shared, from: PeerId, envelope: &Bytes) -> Screened {
 async fn admitted(shared: &Arc<Shared>, from: PeerId, request: KeyRequest) -> Option<Bytes> {
     let (now, stream, requester) = (shared.now(), request.stream.clone(), request.requester);
     let place = Place { peer: from.to_bytes(), addresses: Vec::new(), public_key: request.public_key.clone() };
-    let grant = shared.check(&stream, requester, Permission::Subscribe).await;
+    let shown = permitting::show(shared, from, &request).await;
+    let grant = match shared.check(&stream, requester, Permission::Subscribe).await {
+        // What was shown tells why.
+        Err(Refusal::Denied) => Err(shown.refusal.unwrap_or(Refusal::Denied)),
+        checked => checked,
+    };
     let mut answer = make(shared, request.clone(), grant).await?;
     if answer.content().granted.is_empty() {
         return Some(counted(shared, &answer));

@@ -20,6 +20,7 @@ use crate::cipher::{Recipient, TransportKey};
 use crate::exchange::{AskFailure, Device, Requester, RequesterEffect};
 use crate::identity::UserId;
 use crate::network::RequestError;
+use crate::permission::PermissionSource;
 use crate::stream::StreamId;
 use crate::subscriber::Arrival;
 use crate::time::{Timestamp, millis};
@@ -224,7 +225,9 @@ pub(super) struct Question {
 pub(super) async fn ask(shared: &Arc<Shared>, question: Question, mut wish: Wish) -> Result<Outcome, AskFailure> {
     let (id, publisher) = (question.id, question.publisher);
     let find = tokio::time::timeout(shared.config.requester.find_timeout, finding::find(shared, publisher, &wish));
-    let (pair, found) = tokio::join!(shared.rsa_pair(), find);
+    let (worker, stream) = (shared.clone(), question.stream.clone());
+    let proofs = blocking(move || worker.source.proofs(&stream, worker.user, worker.now()));
+    let (pair, found, proofs) = tokio::join!(shared.rsa_pair(), find, proofs);
     let pair = pair.map_err(|error| unmade(publisher, &error))?;
     let mut to = match found.ok().flatten() {
         Some(contact) => contact,
@@ -240,7 +243,7 @@ pub(super) async fn ask(shared: &Arc<Shared>, question: Question, mut wish: Wish
         algorithm: ALGORITHM_RSA_OAEP_SHA256,
         public_key: pair.public().as_der().to_vec(),
         wanted: question.wanted,
-        proofs: Vec::new(),
+        proofs: proofs.map_err(|error| unmade(publisher, &error))?,
     };
     let signed = Verified::sign(request, &shared.identity).map_err(|error| unmade(publisher, &error))?;
     for _ in 0..DIALED {

@@ -18,12 +18,12 @@ use super::gate::ProtocolGate;
 use super::holders::{self, Holders};
 use super::shared::{Shared, make_rsa_pair};
 use super::updating::HAND_OUTS;
-use super::{Client, announcing, dispatch, enforcing};
+use super::{Client, announcing, dispatch, enforcing, permitting};
 use crate::cipher::{MAX_RSA_BITS, MIN_RSA_BITS, RsaError};
 use crate::exchange::{HistoryPolicies, Screen};
 use crate::identity::Identity;
 use crate::network::{self, NetworkConfig, NetworkError};
-use crate::permission::{LocalRegistry, PermissionSource};
+use crate::permission::{AccessList, Issuer, LocalRegistry, PermissionSource, SignedGrants};
 use crate::publisher::GrantLedger;
 use crate::time::{Clock, SystemClock};
 
@@ -48,11 +48,18 @@ fn check(config: &ClientConfig) -> Result<(), ClientError> {
     Ok(())
 }
 
+/// Who decides about permissions.
+enum Permissions {
+    Local,
+    Signed,
+    By(Arc<dyn PermissionSource>),
+}
+
 /// Sets a client up; [`ClientBuilder::start`] starts it.
 pub struct ClientBuilder {
     identity: Identity,
     store: Option<Arc<dyn Store>>,
-    permissions: Option<Arc<dyn PermissionSource>>,
+    permissions: Permissions,
     clock: Arc<dyn Clock>,
     keypair: Option<Keypair>,
     listen: Vec<Multiaddr>,
@@ -65,7 +72,7 @@ impl ClientBuilder {
         Self {
             identity,
             store: None,
-            permissions: None,
+            permissions: Permissions::Local,
             clock: Arc::new(SystemClock),
             keypair: None,
             listen: Vec::new(),
@@ -82,7 +89,14 @@ impl ClientBuilder {
 
     /// Who decides about permissions. Without one the local registry in the store does.
     pub fn permissions(mut self, source: Arc<dyn PermissionSource>) -> Self {
-        self.permissions = Some(source);
+        self.permissions = Permissions::By(source);
+        self
+    }
+
+    /// Lets what streams' owners signed decide about permissions: grants and stream records in the store, and those that
+    /// subscribers show. The records of this identity's own streams are made anew before they expire, while it runs.
+    pub fn signed_grants(mut self) -> Self {
+        self.permissions = Permissions::Signed;
         self
     }
 
@@ -137,22 +151,32 @@ impl ClientBuilder {
 
         let store = self.store.unwrap_or_else(|| Arc::new(MemoryKeyStore::default()));
         let registry = Arc::new(LocalRegistry::new(store.clone()));
-        let source = self.permissions.unwrap_or_else(|| registry.clone());
+        let grants = Arc::new(SignedGrants::new(store.clone()));
+        let by_grants = matches!(self.permissions, Permissions::Signed);
+        let source: Arc<dyn PermissionSource> = match self.permissions {
+            Permissions::Local => registry.clone(),
+            Permissions::Signed => grants.clone(),
+            Permissions::By(source) => source,
+        };
         let (user, now, peer) = (self.identity.user(), self.clock.now(), network.local_peer());
         let (asking, asked) = mpsc::channel(KEYS_MAILBOX);
         let (holders, writer) = Holders::new(GrantLedger::new(store.clone(), user));
+        let issuer = Arc::new(Issuer::new(self.identity.clone(), grants.clone()));
+        let source = Arc::new(AccessList::new(source, store.clone(), user));
         let shared = Arc::new(Shared {
+            identity: self.identity,
+            issuer,
             user,
             screen: Mutex::new(Screen::new(user, self.config.screen, now)),
             history: HistoryPolicies::new(store.clone()),
             pushes: Mutex::default(),
-            identity: self.identity,
             clock: self.clock,
             network,
             gate,
             store,
             registry,
             source,
+            grants,
             access: Default::default(),
             directory: Mutex::new(Directory::new(peer)),
             finder: Default::default(),
@@ -178,6 +202,9 @@ impl ClientBuilder {
         shared.spawn(dispatch::run(shared.clone(), events));
         shared.spawn(announcing::run(shared.clone()));
         shared.spawn(announcing::greet(shared.clone()));
+        if by_grants {
+            shared.spawn(permitting::renew(shared.clone()));
+        }
         if shared.config.rekey_on_end {
             shared.spawn(enforcing::run(shared.clone()));
         }

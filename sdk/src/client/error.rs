@@ -8,7 +8,7 @@ use crate::identity::UserId;
 use crate::key_ring::{RingError, RingPrefix};
 use crate::message::ComposeError;
 use crate::network::NetworkError;
-use crate::permission::{Permission, Refusal, RegistryError};
+use crate::permission::{AccessError, GrantError, Permission, Refusal, RegistryError};
 use crate::publisher::BackDated;
 use crate::stream::{StreamId, StreamIdError};
 use crate::time::Timestamp;
@@ -142,6 +142,12 @@ pub enum ClientError {
     /// The local registry refused.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A grant or stream record does not count, or could not be made.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    /// This publisher's own lists cannot be read or changed.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// A stream's history policy cannot be read or kept.
     #[error(transparent)]
     History(#[from] HistoryPolicyError),

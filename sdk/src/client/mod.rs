@@ -41,6 +41,7 @@ mod gate;
 mod handing;
 mod holders;
 mod opening;
+mod permitting;
 mod publishing;
 mod pushing;
 mod relay;
@@ -114,7 +115,7 @@ impl Client {
         Ok(self.shared.network.dial(address).await?)
     }
 
-    /// The local permission registry, kept in this client's store.
+    /// The local permission registry, kept in this client's store. It decides unless the client was set up otherwise.
     pub fn registry(&self) -> &Arc<LocalRegistry> {
         &self.shared.registry
     }

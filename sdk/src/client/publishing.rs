@@ -15,7 +15,7 @@ use super::{announcing, updating};
 use crate::cipher::MessageCipher;
 use crate::identity::UserId;
 use crate::message::{Draft, Payload, compose};
-use crate::permission::{Permission, StreamInfo};
+use crate::permission::{Permission, PermissionSource, StreamInfo};
 use crate::publisher::{Chain, Due, EndWatch, KeyPolicy, KeySchedule, MessageStep, Meter, policy};
 use crate::stream::{Partition, StreamId, StreamPart};
 use crate::time::Timestamp;

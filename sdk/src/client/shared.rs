@@ -25,7 +25,7 @@ use crate::cipher::RsaPair;
 use crate::exchange::{HistoryPolicies, Screen};
 use crate::identity::{Identity, UserId};
 use crate::network::Network;
-use crate::permission::{LocalRegistry, PermissionSource};
+use crate::permission::{AccessList, Issuer, LocalRegistry, SignedGrants};
 use crate::stream::{StreamId, StreamPart};
 use crate::subscriber::Arrival;
 use crate::time::{Clock, Timestamp};
@@ -40,7 +40,10 @@ pub(super) struct Shared {
     pub(super) gate: Arc<ProtocolGate>,
     pub(super) store: Arc<dyn Store>,
     pub(super) registry: Arc<LocalRegistry>,
-    pub(super) source: Arc<dyn PermissionSource>,
+    /// What decides, narrowed by this publisher's own lists.
+    pub(super) source: Arc<AccessList>,
+    pub(super) grants: Arc<SignedGrants>,
+    pub(super) issuer: Arc<Issuer>,
     pub(super) access: Access,
     pub(super) directory: Mutex<Directory>,
     pub(super) finder: Finder,

@@ -222,6 +222,13 @@ impl Screen {
         }
     }
 
+    /// More signatures that came with a request were checked in vain, after it was admitted: its peer pays for them.
+    pub fn charge_vain(&mut self, peer: &[u8], checks: u32, now: Timestamp) {
+        if checks > 0 {
+            self.peers.charge(peer.to_vec(), VAIN_CHECK.saturating_mul(checks), now);
+        }
+    }
+
     fn cheap_fault(&mut self, now: Timestamp, request: &KeyRequest) -> Option<Dropped> {
         if request.publisher != self.me {
             return Some(Dropped::Misdirected);

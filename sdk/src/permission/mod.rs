@@ -2,11 +2,14 @@
 //!
 //! A [`PermissionSource`] answers whether a user holds a [`Permission`] on a stream at a moment: with the [`Grant`] that
 //! allows it or with a [`Refusal`] that says why not. Where no source can be reached the answer is a refusal, never a
-//! grant. [`LocalRegistry`] is the embedded source, kept in the owner's own store.
+//! grant. [`LocalRegistry`] is the embedded source, kept in the owner's own store; [`SignedGrants`] goes by what owners
+//! signed, with the owner away. Beside any source a publisher's own [`AccessList`] narrows whom it serves.
 
 mod cache;
 mod grant;
 mod local;
+mod policy;
+mod signed;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,6 +17,12 @@ use std::pin::Pin;
 pub use cache::{GRANT_FRESHNESS, PermissionCache, REFUSAL_FRESHNESS};
 pub use grant::{Grant, Period, PeriodError, Permission, Refusal};
 pub use local::{LocalRegistry, RegistryError};
+pub use policy::{AccessError, AccessList, AccessRules, Rule};
+pub use signed::{
+    GrantError, GrantLimits, Issuer, RECORD_LIFETIME, SignedGrants, Statement, StreamSettings, from_line, to_line,
+};
+
+use bytes::Bytes;
 
 use crate::identity::UserId;
 use crate::stream::StreamId;
@@ -42,6 +51,15 @@ pub struct Subscriber {
     pub grant: Grant,
 }
 
+/// What became of proofs that were shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Signatures checked in vain: whoever sent them pays for it.
+    pub vain_checks: u32,
+    /// Why what was shown does not count, where it once did.
+    pub refusal: Option<Refusal>,
+}
+
 /// Where permissions come from: the local registry, a chain, an authoriser.
 pub trait PermissionSource: Send + Sync + 'static {
     /// Whether `user` holds `permission` on `stream` at `now`. Cannot-tell is [`Refusal::Unavailable`].
@@ -64,6 +82,33 @@ pub trait PermissionSource: Send + Sync + 'static {
     /// # Errors
     /// A refusal when the source cannot tell.
     fn stream<'a>(&'a self, stream: &'a StreamId) -> Answer<'a, Result<Option<StreamInfo>, Refusal>>;
+
+    /// As [`Self::stream`], at `now`: for a source whose word on a stream runs out.
+    ///
+    /// # Errors
+    /// As [`Self::stream`].
+    fn stream_at<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        now: Timestamp,
+    ) -> Answer<'a, Result<Option<StreamInfo>, Refusal>> {
+        let _ = now;
+        self.stream(stream)
+    }
+
+    /// Takes in what `user` shows along with a key request about `stream`, if the source goes by such things. May wait for the
+    /// disk, so it is called on a thread that may.
+    fn show(&self, stream: &StreamId, user: UserId, proofs: &[Bytes], now: Timestamp) -> Shown {
+        let _ = (stream, user, proofs, now);
+        Shown::default()
+    }
+
+    /// What `user` can show along with a key request about `stream`; at most [`MAX_PROOFS`](crate::wire::MAX_PROOFS). May wait
+    /// for the disk.
+    fn proofs(&self, stream: &StreamId, user: UserId, now: Timestamp) -> Vec<Bytes> {
+        let _ = (stream, user, now);
+        Vec::new()
+    }
 
     /// A number that changes whenever an answer may have changed for a reason other than time.
     fn changes(&self) -> u64;

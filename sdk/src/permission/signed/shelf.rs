@@ -1,0 +1,137 @@
+//! Where an owner's statements are kept: as they came, signature and all, so that they can be passed on.
+//!
+//! ```text
+//! owner_records   stream id                                              version 1 | envelope
+//! owner_grants    stream id | 0 | user 20 | permission 1 | serial 8      version 1 | envelope
+//! owner_serials   stream id                                              the next serial, 8 bytes
+//! ```
+//! Numbers are big-endian; a stream id has no zero byte. Only what was verified is written, so what is read needs no second
+//! look at its signature.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use veilcast_key_store::{RecordStore, StoreError};
+
+use super::error::GrantError;
+use crate::identity::UserId;
+use crate::permission::Permission;
+use crate::stream::StreamId;
+use crate::wire::{Content, Received, SignedGrant, StreamRecord, Verified};
+
+const RECORDS: &str = "owner_records";
+const GRANTS: &str = "owner_grants";
+const SERIALS: &str = "owner_serials";
+const VERSION: u8 = 1;
+const PAGE: usize = 256;
+
+/// A key and its value.
+type Entry = (Vec<u8>, Vec<u8>);
+
+/// A statement and the envelope it came in.
+#[derive(Clone, Debug)]
+pub(super) struct Kept<T> {
+    pub(super) content: T,
+    pub(super) envelope: Bytes,
+}
+
+pub(super) struct Shelf(Arc<dyn RecordStore>);
+
+impl Shelf {
+    pub(super) fn new(records: Arc<dyn RecordStore>) -> Self {
+        Self(records)
+    }
+
+    pub(super) fn record(&self, stream: &StreamId) -> Result<Option<Kept<StreamRecord>>, GrantError> {
+        self.0.get(RECORDS, stream.as_str().as_bytes())?.map(|value| read(&value)).transpose()
+    }
+
+    pub(super) fn put_record(&self, record: &Verified<StreamRecord>) -> Result<(), StoreError> {
+        let key = record.content().stream.as_str().as_bytes().to_vec();
+        self.0.write(RECORDS, &[(key, Some(written(record.envelope())))])
+    }
+
+    /// The streams there are records of.
+    pub(super) fn streams(&self) -> Result<Vec<StreamId>, GrantError> {
+        let stream = |key: &[u8]| std::str::from_utf8(key).ok().and_then(|text| StreamId::new(text).ok());
+        let all = self.all(RECORDS, b"")?;
+        all.iter().map(|(key, _)| stream(key).ok_or(GrantError::Damaged)).collect()
+    }
+
+    /// The grants of one user for one permission, in the order of their serials.
+    pub(super) fn grants_of(
+        &self,
+        stream: &StreamId,
+        user: UserId,
+        permission: Permission,
+    ) -> Result<Vec<Kept<SignedGrant>>, GrantError> {
+        let prefix = of_user(stream, user, permission);
+        self.all(GRANTS, &prefix)?.iter().map(|(_, value)| read(value)).collect()
+    }
+
+    /// Every grant of the stream, those of one user side by side.
+    pub(super) fn grants(&self, stream: &StreamId) -> Result<Vec<Kept<SignedGrant>>, GrantError> {
+        self.all(GRANTS, &of_stream(stream))?.iter().map(|(_, value)| read(value)).collect()
+    }
+
+    /// Puts a grant in and takes another out, both or neither.
+    pub(super) fn put_grant(
+        &self,
+        grant: &Verified<SignedGrant>,
+        instead_of: Option<&SignedGrant>,
+    ) -> Result<(), StoreError> {
+        let mut changes = vec![(place(grant.content()), Some(written(grant.envelope())))];
+        changes.extend(instead_of.map(|old| (place(old), None)));
+        self.0.write(GRANTS, &changes)
+    }
+
+    /// The serial of the next grant.
+    pub(super) fn next_serial(&self, stream: &StreamId) -> Result<u64, GrantError> {
+        let Some(value) = self.0.get(SERIALS, stream.as_str().as_bytes())? else { return Ok(1) };
+        Ok(u64::from_be_bytes(value.try_into().map_err(|_| GrantError::Damaged)?))
+    }
+
+    /// Durable when it returns.
+    pub(super) fn put_next_serial(&self, stream: &StreamId, next: u64) -> Result<(), StoreError> {
+        self.0.write(SERIALS, &[(stream.as_str().as_bytes().to_vec(), Some(next.to_be_bytes().to_vec()))])
+    }
+
+    fn all(&self, table: &str, prefix: &[u8]) -> Result<Vec<Entry>, StoreError> {
+        let mut found: Vec<Entry> = Vec::new();
+        loop {
+            let page = self.0.scan(table, prefix, found.last().map(|(key, _)| key.as_slice()), PAGE)?;
+            let is_last = page.len() < PAGE;
+            found.extend(page);
+            if is_last {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+fn written(envelope: &Bytes) -> Vec<u8> {
+    [&[VERSION], envelope.as_ref()].concat()
+}
+
+fn read<T: Content + Clone>(value: &[u8]) -> Result<Kept<T>, GrantError> {
+    let Some((&VERSION, envelope)) = value.split_first() else { return Err(GrantError::Damaged) };
+    let envelope = Bytes::copy_from_slice(envelope);
+    let received = Received::<T>::decode(&envelope).map_err(|_| GrantError::Damaged)?;
+    Ok(Kept { content: received.claims().clone(), envelope })
+}
+
+fn of_stream(stream: &StreamId) -> Vec<u8> {
+    [stream.as_str().as_bytes(), &[0]].concat()
+}
+
+fn of_user(stream: &StreamId, user: UserId, permission: Permission) -> Vec<u8> {
+    let permission = match permission {
+        Permission::Publish => 1,
+        Permission::Subscribe => 2,
+    };
+    [&of_stream(stream), user.as_bytes().as_slice(), &[permission]].concat()
+}
+
+fn place(grant: &SignedGrant) -> Vec<u8> {
+    [of_user(&grant.stream, grant.user, grant.permission), grant.serial.to_be_bytes().to_vec()].concat()
+}

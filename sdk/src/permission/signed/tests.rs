@@ -1,0 +1,406 @@
+use std::time::Duration;
+
+use veilcast_key_store::MemoryKeyStore;
+
+use super::*;
+use crate::identity::Identity;
+use crate::publisher::EndWatch;
+use crate::wire::{Revocation, Revoked};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+const fn at(secs: u64) -> Timestamp {
+    Timestamp::from_secs(1_900_000_000 + secs)
+}
+
+fn identity(byte: u8) -> Identity {
+    Identity::from_secret_bytes(&[byte; 32]).unwrap()
+}
+
+fn user(byte: u8) -> UserId {
+    identity(byte).user()
+}
+
+fn stream() -> StreamId {
+    StreamId::of(user(1), "prices").unwrap()
+}
+
+fn period(start: u64, end: u64) -> Period {
+    Period { start: Some(at(start)), end: Some(at(end)) }
+}
+
+fn settings() -> StreamSettings {
+    StreamSettings { partitions: 3, public: false, publishers: vec![user(9)] }
+}
+
+/// The owner with a stream, and a publisher of it that is somebody else.
+struct Desk {
+    issuer: Issuer,
+    mine: Arc<SignedGrants>,
+    theirs: SignedGrants,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let mine = Arc::new(SignedGrants::new(Arc::new(MemoryKeyStore::default())));
+        let issuer = Issuer::new(identity(1), mine.clone());
+        let desk = Self { issuer, mine, theirs: SignedGrants::new(Arc::new(MemoryKeyStore::default())) };
+        let record = desk.issuer.set_up(&stream(), &settings(), at(0)).unwrap();
+        desk.theirs.import(record.envelope(), at(0)).unwrap();
+        desk
+    }
+
+    fn grant(&self, period: Period, now: u64) -> Verified<SignedGrant> {
+        self.issuer.issue(&stream(), user(2), Permission::Subscribe, period, at(now)).unwrap()
+    }
+
+    /// The same, and the publisher has it.
+    fn sold(&self, period: Period, now: u64) -> Verified<SignedGrant> {
+        let grant = self.grant(period, now);
+        self.theirs.import(grant.envelope(), at(now)).unwrap();
+        grant
+    }
+
+    fn take(&self, record: &Verified<StreamRecord>, now: u64) {
+        self.theirs.import(record.envelope(), at(now)).unwrap();
+    }
+
+    fn check(&self, now: u64) -> Result<Grant, Refusal> {
+        self.theirs.check_now(&stream(), user(2), Permission::Subscribe, at(now)).unwrap()
+    }
+
+    fn import(&self, content: SignedGrant, by: &Identity) -> Result<Statement, GrantError> {
+        self.theirs.import(&signed_by(content, by), at(0))
+    }
+}
+
+/// Signed by whoever, as [`Verified::sign`] would not do it.
+fn signed_by<T: Content>(content: T, by: &Identity) -> Bytes {
+    let bytes = content.encode();
+    let signature = by.sign(T::DOMAIN, &bytes);
+    crate::wire::testing::envelope_of(1, T::DOMAIN.number(), &bytes, signature.as_bytes())
+}
+
+fn plain() -> SignedGrant {
+    let (stream, registry) = (stream(), OWNERS_REGISTRY.to_owned());
+    let (permission, period) = (Permission::Subscribe, Period::until(at(100)));
+    SignedGrant { stream, registry, user: user(2), permission, period, serial: 77, issued: at(0) }
+}
+
+fn record(version: u64) -> StreamRecord {
+    StreamRecord {
+        stream: stream(),
+        registry: OWNERS_REGISTRY.into(),
+        partitions: 1,
+        public: true,
+        public_until: None,
+        publishers: Vec::new(),
+        version,
+        issued: at(0),
+        expires: at(1000),
+        revocations: Vec::new(),
+    }
+}
+
+#[test]
+fn a_grant_lets_its_user_in_at_somebody_who_never_met_the_owner_until_its_last_second() {
+    let desk = Desk::new();
+    assert_eq!(desk.check(10), Err(Refusal::Denied));
+    desk.sold(period(20, 30), 10);
+    assert_eq!(desk.check(19), Err(Refusal::NotYet { from: at(20) }));
+    assert_eq!(desk.check(30).unwrap().period, period(20, 30));
+    assert_eq!(desk.check(31), Err(Refusal::Expired { since: at(30) }));
+    let publisher = desk.theirs.check_now(&stream(), user(9), Permission::Publish, at(10)).unwrap();
+    assert!(publisher.is_ok(), "named in the record");
+    let subscribes = desk.theirs.check_now(&stream(), user(9), Permission::Subscribe, at(10)).unwrap();
+    assert_eq!(subscribes, Err(Refusal::Denied), "to publish is not to read");
+}
+
+#[test]
+fn what_somebody_else_than_the_owner_signed_does_not_count() {
+    let desk = Desk::new();
+    let refused = desk.import(plain(), &identity(2)).unwrap_err();
+    assert!(matches!(refused, GrantError::NotOwner { owner, found, .. } if (owner, found) == (user(1), user(2))));
+    let of_anothers = SignedGrant { stream: StreamId::of(user(2), "prices").unwrap(), ..plain() };
+    assert!(desk.import(of_anothers, &identity(2)).is_ok(), "everybody owns streams");
+    assert_eq!(desk.check(1), Err(Refusal::Denied), "but only those");
+    let public = desk.theirs.import(&signed_by(record(9), &identity(9)), at(0)).unwrap_err();
+    assert!(matches!(public, GrantError::NotOwner { found, .. } if found == user(9)), "a publisher is not the owner");
+    assert_eq!(desk.theirs.record(&stream()).unwrap().unwrap().0.version, 1);
+}
+
+#[test]
+fn a_grant_for_another_registry_or_of_a_stream_with_an_ens_owner_does_not_count() {
+    let desk = Desk::new();
+    let for_a_chain = SignedGrant { registry: "eip155:137:0xabc".into(), ..plain() };
+    assert!(matches!(desk.import(for_a_chain, &identity(1)), Err(GrantError::ForeignRegistry { .. })));
+    let by_name = SignedGrant { stream: StreamId::new("alice.eth/prices").unwrap(), ..plain() };
+    assert!(matches!(desk.import(by_name, &identity(1)), Err(GrantError::Wire(_))));
+    let ens = StreamId::new("alice.eth/prices").unwrap();
+    let issued = desk.issuer.issue(&ens, user(2), Permission::Subscribe, Period::ALWAYS, at(0));
+    assert!(matches!(issued, Err(GrantError::EnsOwner { .. })));
+    assert_eq!(desk.theirs.check_now(&ens, user(1), Permission::Publish, at(0)).unwrap(), Err(Refusal::Denied));
+}
+
+#[test]
+fn an_older_record_never_takes_the_place_of_a_newer_one_also_not_after_a_restart() {
+    let store = Arc::new(MemoryKeyStore::default());
+    let bytes = |version| signed_by(record(version), &identity(1));
+    SignedGrants::new(store.clone()).import(&bytes(5), at(0)).unwrap();
+    let again = SignedGrants::new(store);
+    for version in [1, 4] {
+        let refused = again.import(&bytes(version), at(0)).unwrap_err();
+        assert!(matches!(refused, GrantError::Outdated { known: 5, found } if found == version));
+    }
+    let other = signed_by(StreamRecord { public: false, ..record(5) }, &identity(1));
+    assert!(matches!(again.import(&other, at(0)), Err(GrantError::Outdated { .. })), "two of one version: the first");
+    let before = again.changes();
+    again.import(&bytes(5), at(0)).unwrap();
+    assert_eq!(again.changes(), before, "the same again is no news");
+    again.import(&bytes(6), at(0)).unwrap();
+    assert_ne!(again.changes(), before);
+}
+
+#[test]
+fn where_the_record_is_missing_or_expired_nobody_is_let_in_for_nobody_can_tell() {
+    let desk = Desk::new();
+    desk.sold(Period::ALWAYS, 0);
+    let later = Duration::from_secs(RECORD_LIFETIME.as_secs());
+    let check = |permission, user, now| desk.theirs.check_now(&stream(), user, permission, now).unwrap();
+    assert!(check(Permission::Subscribe, user(2), at(0).plus(later).minus(DAY)).is_ok());
+    let over = at(0).plus(later);
+    for (permission, user) in [(Permission::Subscribe, user(2)), (Permission::Publish, user(9))] {
+        assert_eq!(check(permission, user, over), Err(UNAVAILABLE));
+    }
+    assert!(check(Permission::Publish, user(1), over).is_ok(), "the owner needs no record");
+    let empty = SignedGrants::new(Arc::new(MemoryKeyStore::default()));
+    empty.import(&signed_by(plain(), &identity(1)), at(0)).unwrap();
+    let answer = empty.check_now(&stream(), user(2), Permission::Subscribe, at(1)).unwrap();
+    assert_eq!(answer, Err(UNAVAILABLE));
+    let expired = signed_by(record(9), &identity(1));
+    assert!(matches!(desk.theirs.import(&expired, at(1000)), Err(GrantError::RecordExpired { .. })));
+    let info = decide::info(&record(9), at(1000));
+    assert!(!info.public, "nor is it public any more");
+}
+
+#[test]
+fn a_revocation_ends_what_was_granted_so_far_whatever_the_clock_says_and_what_is_bought_later_counts() {
+    let desk = Desk::new();
+    let grant = desk.sold(Period::ALWAYS, 10);
+    let unseen = desk.grant(Period::until(at(500)), 11);
+    desk.take(&desk.issuer.revoke_user(&stream(), user(2), at(20)).unwrap(), 20);
+    assert_eq!(desk.check(20), Err(Refusal::Expired { since: at(20) }));
+    assert_eq!(desk.check(15), Err(Refusal::Expired { since: at(20) }), "though the clock was set back");
+    for replayed in [&grant, &unseen] {
+        let refused = desk.theirs.import(replayed.envelope(), at(21)).unwrap_err();
+        assert!(matches!(refused, GrantError::Revoked { since, .. } if since == at(20)), "{refused}");
+    }
+    desk.sold(Period::until(at(60)), 30);
+    assert!(desk.check(40).is_ok());
+    let again = desk.issuer.revoke_user(&stream(), user(2), at(20)).unwrap();
+    let moments: Vec<_> = again.content().revocations.iter().map(|revocation| revocation.at).collect();
+    assert!(moments == [at(20).plus(Duration::from_millis(1))], "another end has another moment: {moments:?}");
+}
+
+#[test]
+fn one_of_two_grants_is_taken_back_by_its_serial() {
+    let desk = Desk::new();
+    let (one, other) = (desk.sold(Period::until(at(100)), 10), desk.sold(Period::until(at(50)), 10));
+    assert_eq!((one.content().serial, other.content().serial), (1, 2));
+    desk.take(&desk.issuer.revoke_serial(&stream(), 1, at(20)).unwrap(), 20);
+    assert_eq!(desk.check(30).unwrap().period.end, Some(at(50)));
+    assert_eq!(desk.check(51), Err(Refusal::Expired { since: at(50) }));
+    assert!(matches!(desk.issuer.revoke_serial(&stream(), 9, at(20)), Err(GrantError::NoGrant { .. })));
+}
+
+#[test]
+fn a_renewal_continues_a_grant_and_no_end_is_seen_between_them() {
+    let desk = Desk::new();
+    desk.sold(Period::until(at(30)), 10);
+    desk.sold(period(31, 60), 20);
+    desk.sold(Period::until(at(90)), 25);
+    let known = desk.theirs.subscribers_now(&stream()).unwrap();
+    assert_eq!(known.len(), 1);
+    assert_eq!((known[0].grant.period, known[0].grant.beginning()), (Period::until(at(90)), Some(at(10))));
+    let mut watch = EndWatch::default();
+    watch.rekeyed(at(25), None);
+    watch.learn(at(40), 0, Some(known.clone()));
+    assert!(watch.ended().is_empty());
+    watch.learn(at(91), 0, Some(known));
+    assert_eq!(watch.ended(), [user(2)]);
+}
+
+#[test]
+fn who_buys_again_after_a_pause_has_two_ends_and_begins_anew() {
+    let desk = Desk::new();
+    desk.sold(Period::until(at(30)), 10);
+    desk.sold(Period::until(at(60)), 50);
+    let known = desk.theirs.subscribers_now(&stream()).unwrap();
+    let of = |n: usize| (known[n].grant.ends(), known[n].grant.beginning());
+    assert_eq!([of(0), of(1)], [(Some(at(30)), Some(at(10))), (Some(at(60)), Some(at(50)))]);
+    let held = desk.check(55).unwrap();
+    assert_eq!(held.beginning(), Some(at(50)));
+}
+
+#[test]
+fn a_grant_that_ended_and_one_whose_serial_is_another_grants_are_not_taken_in() {
+    let desk = Desk::new();
+    let ended = SignedGrant { period: Period::until(at(0).minus(DAY)), ..plain() };
+    assert!(matches!(desk.import(ended, &identity(1)), Err(GrantError::Ended { .. })));
+    desk.import(plain(), &identity(1)).unwrap();
+    let twin = SignedGrant { period: Period::ALWAYS, ..plain() };
+    assert!(matches!(desk.import(twin, &identity(1)), Err(GrantError::SerialTaken { serial: 77 })));
+    assert_eq!(desk.check(101), Err(Refusal::Expired { since: at(100) }));
+}
+
+#[test]
+fn what_is_shown_with_a_request_counts_for_its_requester_and_stream_only_and_what_nobody_signed_is_charged() {
+    let desk = Desk::new();
+    let grant = desk.grant(Period::until(at(60)), 10);
+    let show =
+        |stream: &StreamId, user, proof: &Bytes| desk.theirs.show(stream, user, std::slice::from_ref(proof), at(20));
+    let other = StreamId::of(user(1), "other").unwrap();
+    assert_eq!(show(&other, user(2), grant.envelope()), Shown::default());
+    assert_eq!(show(&stream(), user(3), grant.envelope()), Shown::default());
+    assert_eq!(desk.check(20), Err(Refusal::Denied));
+    let forged = signed_by(plain(), &identity(2));
+    assert_eq!(show(&stream(), user(2), &forged).vain_checks, 1);
+    assert_eq!(show(&stream(), user(2), &Bytes::from_static(b"\x10\x08nonsense")), Shown::default());
+    assert_eq!(desk.check(20), Err(Refusal::Denied));
+    assert_eq!(show(&stream(), user(2), grant.envelope()), Shown::default());
+    assert!(desk.check(20).is_ok());
+    let late =
+        desk.theirs.show(&stream(), user(2), &[desk.grant(Period::until(at(70)), 10).envelope().clone()], at(80));
+    assert_eq!(late.refusal, Some(Refusal::Expired { since: at(70) }), "it says why");
+}
+
+#[test]
+fn who_asks_shows_the_newest_record_and_its_grants_that_hold_and_what_was_taken_back_is_kept_back() {
+    let desk = Desk::new();
+    let held = desk.grant(Period::until(at(60)), 10);
+    let later = desk.grant(period(200, 300), 10);
+    let record = desk.issuer.renew(&stream(), at(0).plus(RECORD_LIFETIME / 2)).unwrap().unwrap();
+    let shown = desk.mine.proofs(&stream(), user(2), at(20));
+    assert_eq!(shown, [record.envelope().clone(), held.envelope().clone(), later.envelope().clone()]);
+    let record = desk.issuer.revoke_user(&stream(), user(2), at(30)).unwrap();
+    assert_eq!(desk.mine.proofs(&stream(), user(2), at(31)), [record.envelope().clone()]);
+}
+
+#[test]
+fn of_one_user_eight_grants_are_kept_and_what_has_been_over_the_longest_goes_first() {
+    let desk = Desk::new();
+    for n in 0..8 {
+        desk.sold(period(100 * n + 10, 100 * n + 20), 0);
+    }
+    let full = desk.issuer.issue(&stream(), user(2), Permission::Subscribe, Period::ALWAYS, at(0)).unwrap_err();
+    assert!(matches!(full, GrantError::TooMany { limit: 8, .. }));
+    desk.sold(period(900, 910), 200);
+    let kept: Vec<u64> = desk.theirs.grants(&stream()).unwrap().iter().map(|(grant, _)| grant.serial).collect();
+    assert_eq!(kept, [2, 3, 4, 5, 6, 7, 8, 10], "the first is over, and a serial was left out");
+}
+
+#[test]
+fn grants_of_a_stream_and_streams_with_a_record_are_bounded() {
+    let limits = GrantLimits { streams: 1, per_stream: 2, ..GrantLimits::default() };
+    let grants = SignedGrants::with_limits(Arc::new(MemoryKeyStore::default()), limits);
+    for byte in 2..5 {
+        let grant = SignedGrant { user: user(byte), ..plain() };
+        let taken = grants.import(&signed_by(grant, &identity(1)), at(0));
+        assert_eq!(taken.is_ok(), byte < 4, "{taken:?}");
+    }
+    grants.import(&signed_by(record(1), &identity(1)), at(0)).unwrap();
+    let other = StreamRecord { stream: StreamId::of(user(1), "other").unwrap(), ..record(1) };
+    let refused = grants.import(&signed_by(other, &identity(1)), at(0)).unwrap_err();
+    assert!(matches!(refused, GrantError::TooMany { limit: 1, .. }));
+}
+
+#[test]
+fn a_serial_is_used_up_before_anything_bears_it_and_never_comes_back_after_a_restart() {
+    let store = Arc::new(MemoryKeyStore::default());
+    let open = || Issuer::new(identity(1), Arc::new(SignedGrants::new(store.clone())));
+    open().set_up(&stream(), &settings(), at(0)).unwrap();
+    let serial = |issuer: Issuer, byte| {
+        let signed = issuer.issue(&stream(), user(byte), Permission::Subscribe, Period::ALWAYS, at(0)).unwrap();
+        signed.content().serial
+    };
+    assert_eq!([serial(open(), 2), serial(open(), 3), serial(open(), 4)], [1, 2, 3]);
+    let record = open().revoke_user(&stream(), user(3), at(1)).unwrap();
+    assert_eq!(record.content().revocations[0].what, Revoked::User { user: user(3), through: 3 });
+}
+
+#[test]
+fn a_record_is_made_anew_once_a_third_of_its_life_is_over_and_keeps_what_it_said() {
+    let desk = Desk::new();
+    desk.grant(Period::ALWAYS, 0);
+    let before = desk.issuer.revoke_user(&stream(), user(2), at(1)).unwrap();
+    assert_eq!(desk.issuer.renew(&stream(), at(1).plus(RECORD_LIFETIME / 3 - DAY)).unwrap().map(|_| ()), None);
+    let now = at(1).plus(RECORD_LIFETIME / 3);
+    let after = desk.issuer.renew(&stream(), now).unwrap().unwrap().into_content();
+    let expected = StreamRecord {
+        version: before.content().version + 1,
+        issued: now,
+        expires: now.plus(RECORD_LIFETIME),
+        ..before.content().clone()
+    };
+    assert_eq!(after, expected);
+}
+
+#[test]
+fn setting_a_stream_up_again_the_same_changes_nothing_and_making_it_private_says_since_when() {
+    let desk = Desk::new();
+    let version =
+        |settings: &StreamSettings, now| desk.issuer.set_up(&stream(), settings, at(now)).unwrap().into_content();
+    assert_eq!(version(&settings(), 5).version, 1);
+    let public = StreamSettings { public: true, ..settings() };
+    assert_eq!((version(&public, 6).version, version(&public, 7).version), (2, 2));
+    let private = version(&settings(), 8);
+    assert_eq!((private.version, private.public_until), (3, Some(at(8))));
+    let nonsense = StreamSettings { partitions: 0, ..settings() };
+    assert!(matches!(desk.issuer.set_up(&stream(), &nonsense, at(9)), Err(GrantError::Wire(_))));
+}
+
+#[test]
+fn a_revocation_leaves_the_record_a_day_after_the_grants_would_have_ended_and_no_sooner() {
+    let desk = Desk::new();
+    desk.grant(Period::until(at(100)), 0);
+    desk.issuer.revoke_user(&stream(), user(2), at(1)).unwrap();
+    let another = |byte, now| {
+        desk.issuer.issue(&stream(), user(byte), Permission::Subscribe, Period::ALWAYS, now).unwrap();
+        desk.issuer.revoke_user(&stream(), user(byte), now).unwrap().into_content().revocations
+    };
+    let names = |all: Vec<Revocation>| all.into_iter().map(|revocation| revocation.what).collect::<Vec<_>>();
+    let of = |byte, through| Revoked::User { user: user(byte), through };
+    assert_eq!(names(another(3, at(100).plus(DAY))), [of(2, 1), of(3, 2)]);
+    assert_eq!(names(another(4, at(102).plus(DAY))), [of(3, 2), of(4, 3)]);
+}
+
+#[test]
+fn a_line_is_one_grant_or_record_and_anything_else_is_an_error() {
+    let desk = Desk::new();
+    let grant = desk.grant(Period::ALWAYS, 0);
+    let line = to_line(grant.envelope()).unwrap();
+    assert!(line.starts_with("veilcast-grant-1:0801"));
+    assert_eq!(from_line(&format!("  {line}\r\n")).unwrap(), grant.envelope());
+    let (record, _) = desk.mine.record(&stream()).unwrap().map(|(record, envelope)| (envelope, record)).unwrap();
+    let of_record = to_line(&record).unwrap();
+    assert!(of_record.starts_with("veilcast-record-1:"));
+    for wrong in
+        ["", "veilcast-grant-1:", "veilcast-grant-1:zz", &line[..line.len() - 1], &of_record.replace("record", "grant")]
+    {
+        assert!(matches!(from_line(wrong), Err(GrantError::Line)), "{wrong}");
+    }
+    let long = format!("veilcast-grant-1:{}", "00".repeat(MAX_PROOF_LEN + 1));
+    assert!(matches!(from_line(&long), Err(GrantError::TooLong { .. })));
+}
+
+#[test]
+fn a_damaged_or_newer_record_in_the_store_lets_nobody_in() {
+    let store = Arc::new(MemoryKeyStore::default());
+    let grants = SignedGrants::new(store.clone());
+    grants.import(&signed_by(record(1), &identity(1)), at(0)).unwrap();
+    for value in [vec![2, 1, 2], vec![1, 0xff], Vec::new()] {
+        store.write("owner_records", &[(stream().as_str().as_bytes().to_vec(), Some(value))]).unwrap();
+        assert!(matches!(grants.record(&stream()), Err(GrantError::Damaged)));
+        assert!(grants.check_now(&stream(), user(2), Permission::Subscribe, at(1)).is_err());
+    }
+}
