@@ -8,6 +8,8 @@ mod curve;
 #[cfg(feature = "ethereum")]
 mod keystore;
 mod signature;
+#[cfg(feature = "ethereum")]
+mod transaction;
 mod user;
 
 use std::fmt;
@@ -19,6 +21,8 @@ use zeroize::{Zeroize, Zeroizing};
 #[cfg(feature = "ethereum")]
 pub use keystore::KeystoreError;
 pub use signature::{Domain, Signature, SignatureError};
+#[cfg(feature = "ethereum")]
+pub(crate) use transaction::SignedTransaction;
 pub use user::{UserId, UserIdError};
 
 /// A secp256k1 key that signs, and the address it has. Never printed; wiped on drop.

@@ -3,9 +3,12 @@
 //! A [`PermissionSource`] answers whether a user holds a [`Permission`] on a stream at a moment: with the [`Grant`] that
 //! allows it or with a [`Refusal`] that says why not. Where no source can be reached the answer is a refusal, never a
 //! grant. [`LocalRegistry`] is the embedded source, kept in the owner's own store; [`SignedGrants`] goes by what owners
-//! signed, with the owner away. Beside any source a publisher's own [`AccessList`] narrows whom it serves.
+//! signed, with the owner away; `ethereum` (feature `ethereum`) asks a contract. Beside any source a publisher's own
+//! [`AccessList`] narrows whom it serves.
 
 mod cache;
+#[cfg(feature = "ethereum")]
+pub mod ethereum;
 mod grant;
 mod local;
 mod policy;

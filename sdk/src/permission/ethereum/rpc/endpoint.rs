@@ -1,0 +1,148 @@
+//! One JSON-RPC endpoint: its address, what it may cost, and whether it was found to be what it should.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::Scheme;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::http::Http;
+use super::json::{self, Outcome};
+use super::{RpcFault, UrlError};
+
+/// Calls under way at one endpoint; others wait, within their deadlines.
+const CALLS: usize = 64;
+/// Shortest part of a URL that may be a secret.
+const SECRET: usize = 8;
+
+pub(in super::super) struct Endpoint {
+    uri: Uri,
+    http: Http,
+    calls: Semaphore,
+    ids: AtomicU64,
+    pub(super) verified: AtomicBool,
+    rest: Mutex<Option<Rest>>,
+}
+
+/// It failed, and is left alone until then.
+#[derive(Clone, Debug)]
+pub(super) struct Rest {
+    pub(super) until: Instant,
+    pub(super) fault: RpcFault,
+}
+
+/// Checks the URL of an endpoint.
+///
+/// # Errors
+/// [`UrlError`], which does not repeat it.
+pub(super) fn parse(url: &str) -> Result<Uri, UrlError> {
+    let uri: Uri = url.parse().map_err(|_| UrlError::Malformed)?;
+    let scheme = uri.scheme().ok_or(UrlError::Scheme)?;
+    if *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS {
+        return Err(UrlError::Scheme);
+    }
+    let authority = uri.authority().ok_or(UrlError::Malformed)?;
+    if authority.as_str().contains('@') {
+        return Err(UrlError::Credentials);
+    }
+    if authority.host().is_empty() { Err(UrlError::Malformed) } else { Ok(uri) }
+}
+
+impl Endpoint {
+    pub(super) fn new(uri: Uri, http: Http) -> Self {
+        let (calls, ids) = (Semaphore::new(CALLS), AtomicU64::new(1));
+        Self { uri, http, calls, ids, verified: AtomicBool::new(false), rest: Mutex::new(None) }
+    }
+
+    /// Calls `method`; whatever happens, it is over after `deadline`. Dropping the future gives the answer up.
+    ///
+    /// # Errors
+    /// [`RpcFault`]; a revert is an outcome.
+    pub(super) async fn call(
+        &self,
+        method: &str,
+        params: Value,
+        deadline: Duration,
+    ) -> Result<Outcome<Value>, RpcFault> {
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let call = async {
+            let _turn = self.calls.acquire().await.map_err(|_| RpcFault::Deadline { after: deadline })?;
+            let body = self.http.post(&self.uri, json::request(id, method, &params)).await?;
+            json::outcome(id, &body)
+        };
+        let late = Err(RpcFault::Deadline { after: deadline });
+        tokio::time::timeout(deadline, call).await.unwrap_or(late).map_err(|fault| self.redacted(fault))
+    }
+
+    /// Leaves it alone for a while.
+    pub(super) fn let_rest(&self, span: Duration, fault: RpcFault) {
+        *self.rest() = Some(Rest { until: Instant::now() + span, fault });
+    }
+
+    /// `None` when it may be asked.
+    pub(super) fn resting(&self) -> Option<Rest> {
+        self.rest().clone().filter(|rest| rest.until > Instant::now())
+    }
+
+    fn rest(&self) -> MutexGuard<'_, Option<Rest>> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nodes and proxies like to repeat in an error what they were called by.
+    fn redacted(&self, fault: RpcFault) -> RpcFault {
+        let clean = |text: String| {
+            let secrets = self.uri.path_and_query().map_or("", |p| p.as_str());
+            let parts = secrets.split(['/', '?', '&', '=']).filter(|part| part.len() >= SECRET);
+            parts.fold(text, |text, part| text.replace(part, "…"))
+        };
+        match fault {
+            RpcFault::Unreachable { text } => RpcFault::Unreachable { text: clean(text) },
+            RpcFault::Node { code, message } => RpcFault::Node { code, message: clean(message) },
+            fault => fault,
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    /// Scheme, host and port. Path and query carry the keys of paying customers and are never shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, authority) = (self.uri.scheme_str().unwrap_or_default(), self.uri.authority());
+        write!(f, "{scheme}://{}", authority.map_or("", |a| a.as_str()))?;
+        if self.uri.path_and_query().is_some_and(|p| p.as_str() != "/") { f.write_str("/…") } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_shows_its_host_and_none_of_what_follows() {
+        let endpoint = |url| Endpoint::new(parse(url).unwrap(), Http::plain());
+        let keyed = endpoint("https://rpc.example:8443/v2/s3cret-key-of-a-customer?apikey=an0ther-s3cret");
+        assert_eq!(format!("{keyed} {keyed:?}"), "https://rpc.example:8443/… Endpoint(https://rpc.example:8443/…)");
+        assert_eq!(endpoint("http://127.0.0.1:8545").to_string(), "http://127.0.0.1:8545");
+        let said = RpcFault::Node { code: -1, message: "no quota for s3cret-key-of-a-customer, an0ther-s3cret".into() };
+        assert_eq!(keyed.redacted(said), RpcFault::Node { code: -1, message: "no quota for …, …".into() });
+    }
+
+    #[test]
+    fn only_http_and_https_urls_with_a_host_and_no_password_are_endpoints() {
+        assert_eq!(parse("https://user:password@rpc.example/"), Err(UrlError::Credentials));
+        for wrong in ["ftp://rpc.example", "rpc.example", "/v2", ""] {
+            assert!(matches!(parse(wrong), Err(UrlError::Scheme | UrlError::Malformed)), "{wrong}");
+        }
+        assert!(parse("http://[::1]:8545").is_ok());
+    }
+}

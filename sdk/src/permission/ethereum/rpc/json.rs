@@ -1,0 +1,155 @@
+//! JSON-RPC 2.0 as Ethereum nodes speak it: requests, answers, and the few fields of a block that count.
+
+use bytes::Bytes;
+use ethers_core::types::{H256, U256};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::abi::Revert;
+use super::RpcFault;
+
+/// Longest message of a node's error that is kept, characters.
+const MAX_MESSAGE: usize = 200;
+
+/// What a call came to: a value, or the contract's "no".
+pub(in super::super) type Outcome<T> = Result<T, Revert>;
+
+pub(super) fn request(id: u64, method: &str, params: &Value) -> Bytes {
+    json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string().into()
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    id: Value,
+    #[serde(default, deserialize_with = "present")]
+    result: Option<Value>,
+    error: Option<NodeError>,
+}
+
+#[derive(Deserialize)]
+struct NodeError {
+    code: i64,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    data: Value,
+}
+
+/// A result of `null` is a result: "no such block".
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+/// The result of the call with this id.
+///
+/// # Errors
+/// [`RpcFault::Malformed`] or [`RpcFault::Node`]: what the node says instead of an answer of the contract.
+pub(super) fn outcome(id: u64, body: &[u8]) -> Result<Outcome<Value>, RpcFault> {
+    let answer: Answer = serde_json::from_slice(body).map_err(|_| RpcFault::Malformed { what: "JSON-RPC" })?;
+    if answer.id != id {
+        return Err(RpcFault::Malformed { what: "the id of the answer" });
+    }
+    match (answer.result, answer.error) {
+        (Some(result), None) => Ok(Ok(result)),
+        (_, Some(error)) => error.into_outcome(),
+        (None, None) => Err(RpcFault::Malformed { what: "JSON-RPC" }),
+    }
+}
+
+impl NodeError {
+    /// The code of a revert, by convention of the nodes (geth, since 2020).
+    const REVERTED: i64 = 3;
+
+    fn into_outcome(self) -> Result<Outcome<Value>, RpcFault> {
+        let data = self.data.as_str().and_then(|text| hex::decode(text.strip_prefix("0x")?).ok());
+        if let Some(data) = data {
+            return Ok(Err(Revert::decode(&data)));
+        }
+        if self.code == Self::REVERTED {
+            return Ok(Err(Revert { reason: None }));
+        }
+        Err(RpcFault::Node { code: self.code, message: self.message.chars().take(MAX_MESSAGE).collect() })
+    }
+}
+
+/// A block, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in super::super) struct Block {
+    #[serde(deserialize_with = "quantity")]
+    pub(in super::super) number: u64,
+    pub(in super::super) hash: H256,
+    pub(in super::super) parent_hash: H256,
+    /// Seconds since the epoch.
+    #[serde(deserialize_with = "quantity")]
+    pub(in super::super) timestamp: u64,
+    /// Wei per gas (EIP-1559); `None` on a chain without a fee market.
+    #[serde(default)]
+    pub(in super::super) base_fee_per_gas: Option<U256>,
+}
+
+fn quantity<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let digits = text.strip_prefix("0x").filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    let number = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    number.ok_or_else(|| serde::de::Error::custom("not a quantity"))
+}
+
+/// A quantity as nodes want it: hexadecimal, without leading zeros.
+pub(in super::super) fn quantity_of(number: u64) -> Value {
+    format!("{number:#x}").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(body: &str) -> RpcFault {
+        outcome(7, body.as_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn an_answer_counts_under_its_own_id_only() {
+        assert_eq!(outcome(7, br#"{"jsonrpc":"2.0","id":7,"result":"0x1"}"#).unwrap(), Ok("0x1".into()));
+        assert_eq!(outcome(7, br#"{"jsonrpc":"2.0","id":7,"result":null}"#).unwrap(), Ok(Value::Null));
+        for wrong in [
+            r#"{"jsonrpc":"2.0","id":8,"result":"0x1"}"#,
+            r#"{"jsonrpc":"2.0","id":"7","result":"0x1"}"#,
+            r#"{"jsonrpc":"2.0","id":7}"#,
+            r#"[{"jsonrpc":"2.0","id":7,"result":"0x1"}]"#,
+            r#"{"id":7,"result":"#,
+            "<html>",
+            "",
+        ] {
+            assert!(matches!(fault(wrong), RpcFault::Malformed { .. }), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn json_nested_without_end_is_malformed() {
+        assert!(matches!(fault(&"[".repeat(1 << 20)), RpcFault::Malformed { .. }));
+    }
+
+    #[test]
+    fn a_nodes_error_is_cut_short_and_a_revert_is_none() {
+        let long = format!(r#"{{"id":7,"error":{{"code":-32000,"message":"{}"}}}}"#, "x".repeat(9999));
+        assert!(matches!(fault(&long), RpcFault::Node { code: -32000, message } if message.len() == MAX_MESSAGE));
+        let reverted = br#"{"id":7,"error":{"code":3,"message":"execution reverted"}}"#;
+        assert_eq!(outcome(7, reverted).unwrap(), Err(Revert { reason: None }));
+        let said = br#"{"id":7,"error":{"code":3,"message":"error_streamDoesNotExist","data":"0x"}}"#;
+        assert!(!outcome(7, said).unwrap().unwrap_err().is_no_stream(), "a message is not the contract's word");
+    }
+
+    #[test]
+    fn a_block_without_its_fields_or_with_absurd_numbers_is_no_block() {
+        let block = |number: &str| {
+            let hash = format!("0x{}", "ab".repeat(32));
+            json!({ "number": number, "hash": hash, "parentHash": hash, "timestamp": "0x5", "more": [] })
+        };
+        assert_eq!(serde_json::from_value::<Block>(block("0x10")).unwrap().number, 16);
+        for wrong in ["", "16", "0x", "0x10000000000000000", "0xzz"] {
+            assert!(serde_json::from_value::<Block>(block(wrong)).is_err(), "{wrong}");
+        }
+        assert!(serde_json::from_value::<Block>(json!({ "number": "0x10" })).is_err());
+    }
+}
