@@ -166,6 +166,16 @@ impl EthereumRegistry {
         self.rpc.agreed(self.config.agreement, |endpoint| question.ask(endpoint)).await
     }
 
+    /// What is known about `stream` at `now`, `None` when there is none, and why the chain cannot tell. Dropping the future gives it
+    /// up.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn stream_info(&self, stream: &StreamId, now: Timestamp) -> Result<Option<StreamInfo>, ChainError> {
+        let depth = self.depth();
+        self.rpc.agreed(self.config.agreement, |endpoint| reading::stream_info(endpoint, stream, now, depth)).await
+    }
+
     /// The identity's account: for making streams, granting and revoking.
     pub fn account(&self, identity: Identity) -> Account<'_> {
         Account::new(self, identity)
@@ -209,12 +219,15 @@ impl PermissionSource for EthereumRegistry {
     }
 
     fn stream<'a>(&'a self, stream: &'a StreamId) -> Answer<'a, Result<Option<StreamInfo>, Refusal>> {
-        let (now, depth) = (self.clock.now(), self.depth());
-        Box::pin(async move {
-            let info =
-                self.rpc.agreed(self.config.agreement, |endpoint| reading::stream_info(endpoint, stream, now, depth));
-            info.await.map_err(unavailable)
-        })
+        self.stream_at(stream, self.clock.now())
+    }
+
+    fn stream_at<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        now: Timestamp,
+    ) -> Answer<'a, Result<Option<StreamInfo>, Refusal>> {
+        Box::pin(async move { self.stream_info(stream, now).await.map_err(unavailable) })
     }
 
     fn changes(&self) -> u64 {
