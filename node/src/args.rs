@@ -1,9 +1,12 @@
 //! The command line, as clap reads it. What is malformed is found here, before anything is opened.
 
+mod access;
 mod demo;
+mod grant;
 mod identity;
 mod key;
 mod network;
+mod registry;
 mod rhythm;
 mod stream;
 
@@ -11,12 +14,15 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+pub(crate) use access::{AccessCommand, ClearArgs, ListedArgs};
 pub(crate) use demo::DemoArgs;
+pub(crate) use grant::{GrantCommand, GrantRevokeArgs, GrantShowArgs, ImportArgs, PeriodArgs};
 pub(crate) use identity::IdentityCommand;
 pub(crate) use key::{KeyAddArgs, KeyCommand, KeyFetchArgs, KeyListArgs, RingKeyArgs};
 pub(crate) use network::{NetworkArgs, NodeArgs, PublishArgs, SubscribeArgs};
+pub(crate) use registry::{Registry, RegistryArgs};
 pub(crate) use rhythm::RhythmArgs;
-pub(crate) use stream::{CreateArgs, GrantArgs, RevokeArgs, SetArgs, StreamCommand};
+pub(crate) use stream::{CreateArgs, RevokeArgs, SetArgs, ShowArgs, StreamCommand, SubscribersArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,6 +30,7 @@ Examples:
   veilcast identity new                           first of all: who you are
   veilcast stream create prices                   prints the id of your new stream
   veilcast stream grant ID 0xUSER --for 30d       sell a month of it
+  veilcast grant issue ID 0xUSER --for 30d        the same, signed: it holds while you are away
   veilcast node --listen /ip4/0.0.0.0/tcp/4100    a meeting point for publishers and subscribers
   tail -f prices.log | veilcast publish ID --bootstrap ADDR
   veilcast subscribe ID --bootstrap ADDR
@@ -69,6 +76,12 @@ pub(crate) enum Command {
     /// Create streams and decide who may read them
     #[command(subcommand)]
     Stream(StreamCommand),
+    /// Sign permissions on your streams that hold while you are away, and take in those of others
+    #[command(subcommand)]
+    Grant(GrantCommand),
+    /// Narrow whom you serve on a stream that you publish on: your own allow and deny lists
+    #[command(subcommand)]
+    Access(AccessCommand),
     /// Run a relay and meeting point; it reads nothing
     Node(NodeArgs),
     /// Publish lines of stdin, encrypted; one line is one message

@@ -1,6 +1,8 @@
 //! One module per command. None holds protocol logic: they read arguments, call the SDK and print.
 
+pub(crate) mod access;
 pub(crate) mod demo;
+pub(crate) mod grant;
 pub(crate) mod history;
 pub(crate) mod identity;
 pub(crate) mod key;
@@ -15,7 +17,7 @@ use std::time::Duration;
 use veilcast::Timestamp;
 use veilcast::time::{Clock, SystemClock};
 
-use crate::args::{Cli, Command, KeyCommand};
+use crate::args::{Cli, Command, KeyCommand, StreamCommand};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -29,7 +31,12 @@ pub(crate) fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
     let Cli { shared, command } = cli;
     match command {
         Command::Identity(command) => identity::run(&command, &shared, output),
+        Command::Stream(StreamCommand::Subscribers(args)) => {
+            in_runtime(|stop| stream::subscribers::run(args, shared, output, stop))
+        }
         Command::Stream(command) => stream::run(&command, &shared, output),
+        Command::Grant(command) => grant::run(&command, &shared, output),
+        Command::Access(command) => access::run(&command, &shared, output),
         Command::Key(KeyCommand::Fetch(args)) => in_runtime(|stop| key::fetch::run(args, shared, output, stop)),
         Command::Key(command) => key::run(&command, &shared, output),
         Command::Node(args) => in_runtime(|stop| node::run(args, shared, output, stop)),

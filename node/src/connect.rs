@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use veilcast::client::{Client, ClientConfig, ClientError, KeySource, Multiaddr};
 
-use crate::args::NetworkArgs;
+use crate::args::{NetworkArgs, Registry, RegistryArgs};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::session::Session;
@@ -23,10 +23,15 @@ pub(crate) const fn keys(pre_agreed_only: bool) -> KeySource {
 pub(crate) async fn start(
     session: Session,
     args: &NetworkArgs,
+    registry: RegistryArgs,
     config: ClientConfig,
     output: Output,
 ) -> Result<Client, Failure> {
     let mut builder = Client::builder(session.identity).store(session.store).config(config);
+    builder = match registry.registry {
+        Registry::Local => builder,
+        Registry::Grants => builder.signed_grants(),
+    };
     for address in listen_on(args) {
         builder = builder.listen(address);
     }

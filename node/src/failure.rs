@@ -10,9 +10,10 @@ use veilcast::identity::KeystoreError;
 use veilcast::key_ring::RingError;
 use veilcast::key_store::{KeyError, StoreError};
 use veilcast::network::NetworkError;
-use veilcast::permission::RegistryError;
+use veilcast::permission::{AccessError, GrantError, RegistryError};
 use veilcast::stream::StreamIdError;
 
+use crate::commands::grant::GrantInputError;
 use crate::commands::key::KeyInputError;
 use crate::commands::key::fetch::KeyFetchError;
 use crate::commands::node::NodeKeyError;
@@ -51,6 +52,16 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error(transparent)]
+    Grant(#[from] GrantError),
+    #[error(transparent)]
+    GrantInput(#[from] GrantInputError),
+    #[error(
+        "what was signed for a user is taken back all at once; leave --permission away, or name one grant with: veilcast grant revoke STREAM --serial N"
+    )]
+    RevokedTogether,
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    #[error(transparent)]
     StreamId(#[from] StreamIdError),
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -81,10 +92,11 @@ impl Failure {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::OutputClosed => Exit::Done,
-            Self::StreamId(_) | Self::Key(_) | Self::Log(_) => Exit::Usage,
+            Self::StreamId(_) | Self::Key(_) | Self::Log(_) | Self::RevokedTogether => Exit::Usage,
             Self::KeyInput(error) => error.exit(),
             Self::KeyFetch(error) => error.exit(),
-            Self::Registry(RegistryError::Period(_)) => Exit::Usage,
+            Self::Registry(RegistryError::Period(_)) | Self::Grant(GrantError::Period(_)) => Exit::Usage,
+            Self::GrantInput(error) => error.exit(),
             Self::Client(ClientError::Refused { .. } | ClientError::NotPermitted { .. }) => Exit::Refused,
             Self::Client(ClientError::FetchFailed { failure: FetchFailure::Refused(_), .. }) => Exit::Refused,
             Self::Client(ClientError::StreamId(_) | ClientError::Backwards { .. }) => Exit::Usage,
@@ -113,6 +125,8 @@ impl Failure {
             Self::Keystore(error) => keystore_hint(error),
             Self::Store(error) => store_hint(error),
             Self::Registry(error) => registry_hint(error),
+            Self::Grant(error) => grant_hint(error),
+            Self::Access(error) => access_hint(error),
             Self::StreamId(error) => Some(stream_hint(error)),
             Self::Client(error) => client_hint(error),
             _ => None,
@@ -147,15 +161,50 @@ const fn store_hint(error: &StoreError) -> Option<&'static str> {
 
 const fn registry_hint(error: &RegistryError) -> Option<&'static str> {
     match error {
-        RegistryError::NoStream { .. } => {
-            Some("see your streams with: veilcast stream show, make one with: veilcast stream create PATH")
-        }
+        RegistryError::NoStream { .. } => Some(
+            "see your streams with: veilcast stream show, make one with: veilcast stream create PATH, and say --registry grants where its owner signs permissions",
+        ),
         RegistryError::StreamExists { .. } => {
             Some("see it with: veilcast stream show STREAM, change who may read it with: veilcast stream set")
         }
         RegistryError::NoGrant { .. } => Some("see who has one with: veilcast stream show STREAM"),
         RegistryError::Period(_) => Some("check --from, --until and --for, and the clock of this machine"),
         RegistryError::Store(error) => store_hint(error),
+        _ => None,
+    }
+}
+
+pub(crate) const fn grant_hint(error: &GrantError) -> Option<&'static str> {
+    match error {
+        GrantError::Line | GrantError::TooLong { .. } | GrantError::Wire(_) | GrantError::Signature(_) => {
+            Some("take the whole line over as veilcast grant issue printed it, and nothing else")
+        }
+        GrantError::EnsOwner { .. } => Some("sign for a stream that is named after your address"),
+        GrantError::NotOwner { .. } => Some("ask the stream's owner to sign it (veilcast grant issue)"),
+        GrantError::ForeignRegistry { .. } => Some("name that registry with --registry"),
+        GrantError::Ended { .. } | GrantError::Revoked { .. } => Some("ask the stream's owner for another one"),
+        GrantError::SerialTaken { .. } => {
+            Some("ask the stream's owner for one of another number, issued on one device")
+        }
+        GrantError::Outdated { .. } | GrantError::RecordExpired { .. } => {
+            Some("ask the stream's owner for the newest: veilcast grant show STREAM --lines")
+        }
+        GrantError::TooMany { .. } => Some("wait until one of them is over, or take some back: veilcast grant revoke"),
+        GrantError::NoStream { .. } => Some("make it with: veilcast stream create PATH --registry grants"),
+        GrantError::NoGrant { .. } => Some("see what was signed with: veilcast grant show STREAM"),
+        GrantError::RevocationsFull => Some("wait until some of the grants taken back would have ended by themselves"),
+        GrantError::Period(_) => Some("check --from, --until and --for, and the clock of this machine"),
+        GrantError::Store(error) => store_hint(error),
+        _ => None,
+    }
+}
+
+const fn access_hint(error: &AccessError) -> Option<&'static str> {
+    match error {
+        AccessError::Exempt { .. } => Some("name somebody else"),
+        AccessError::NotListed { .. } => Some("see who is with: veilcast access show STREAM"),
+        AccessError::TooMany => Some("take some off with: veilcast access clear STREAM USER"),
+        AccessError::Store(error) => store_hint(error),
         _ => None,
     }
 }
@@ -193,6 +242,7 @@ const fn client_hint(error: &ClientError) -> Option<&'static str> {
             Some("check --listen: it takes an address of this machine, such as /ip4/0.0.0.0/tcp/4100")
         }
         ClientError::Registry(error) => registry_hint(error),
+        ClientError::Grant(error) => grant_hint(error),
         ClientError::Store(error) => store_hint(error),
         ClientError::StreamId(error) => Some(stream_hint(error)),
         _ => None,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use veilcast::Identity;
 use veilcast::exchange::HistoryPolicies;
 use veilcast::key_store::{RecordStore, SledKeyStore, Unlock};
-use veilcast::permission::LocalRegistry;
+use veilcast::permission::{AccessList, Issuer, LocalRegistry, PermissionSource, SignedGrants};
 use veilcast::publisher::GrantLedger;
 
-use crate::args::Shared;
+use crate::args::{Registry, Shared};
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -58,6 +58,29 @@ impl Session {
     /// The streams and grants kept in the store.
     pub(crate) fn registry(&self) -> LocalRegistry {
         LocalRegistry::new(Arc::clone(&self.store) as Arc<dyn RecordStore>)
+    }
+
+    /// What owners signed, kept in the store.
+    pub(crate) fn signed_grants(&self) -> Arc<SignedGrants> {
+        Arc::new(SignedGrants::new(Arc::clone(&self.store) as Arc<dyn RecordStore>))
+    }
+
+    /// Signs for the streams of this identity.
+    pub(crate) fn issuer(&self) -> Issuer {
+        Issuer::new(self.identity.clone(), self.signed_grants())
+    }
+
+    /// Who decides about permissions.
+    pub(crate) fn source(&self, registry: Registry) -> Arc<dyn PermissionSource> {
+        match registry {
+            Registry::Local => Arc::new(self.registry()),
+            Registry::Grants => self.signed_grants(),
+        }
+    }
+
+    /// Whom this identity serves, of those whom the registry allows.
+    pub(crate) fn access(&self, registry: Registry) -> AccessList {
+        AccessList::new(self.source(registry), Arc::clone(&self.store) as Arc<dyn RecordStore>, self.identity.user())
     }
 
     /// How far back the keys of streams are handed out.

@@ -7,7 +7,7 @@ use veilcast::key_ring::RingPrefix;
 use veilcast::key_store::KeyId;
 use veilcast::{StreamId, UserId};
 
-use super::NetworkArgs;
+use super::{NetworkArgs, RegistryArgs};
 use crate::times::{When, parse_when};
 
 /// `veilcast key ...`
@@ -96,6 +96,8 @@ pub(crate) struct KeyFetchArgs {
     pub(crate) publisher: Option<UserId>,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 /// `veilcast key use` and `veilcast key remove`

@@ -6,7 +6,7 @@ use clap::{Args, value_parser};
 use veilcast::StreamId;
 use veilcast::client::Multiaddr;
 
-use super::RhythmArgs;
+use super::{RegistryArgs, RhythmArgs};
 use crate::times::parse_span;
 
 /// Where to listen and whom to meet.
@@ -56,6 +56,8 @@ pub(crate) struct PublishArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
     #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    #[command(flatten)]
     pub(crate) rhythm: RhythmArgs,
     /// Publish under keys agreed on beforehand only (veilcast key add); none is made or handed out
     #[arg(long)]
@@ -92,6 +94,8 @@ pub(crate) struct SubscribeArgs {
     pub(crate) stream: StreamId,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
     /// Read what is under keys agreed on beforehand only (veilcast key add); none is asked for
     #[arg(long)]
     pub(crate) pre_agreed_only: bool,

@@ -1,13 +1,11 @@
 //! Arguments of `veilcast stream`.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand, value_parser};
 use veilcast::exchange::{HistoryPolicy, HistoryPolicyError};
 use veilcast::{Permission, StreamId, UserId};
 
-use super::RhythmArgs;
-use crate::times::{When, parse_span, parse_when};
+use super::{PeriodArgs, RegistryArgs, RhythmArgs};
+use crate::times::parse_span;
 
 /// `veilcast stream ...`
 #[derive(Debug, Subcommand)]
@@ -22,6 +20,8 @@ pub(crate) enum StreamCommand {
     Show(ShowArgs),
     /// Change who may read a stream (everybody, in plaintext, or subscribers only), and when its key changes by itself
     Set(SetArgs),
+    /// Show a stream's subscribers: since when, until when, which key they were given last
+    Subscribers(SubscribersArgs),
 }
 
 /// `veilcast stream create`
@@ -31,6 +31,7 @@ Examples:
   veilcast stream create prices
   veilcast stream create sensors/roof --partitions 4
   STREAM=$(veilcast stream create prices)
+  veilcast stream create prices --registry grants       permissions that you sign (veilcast grant)
   veilcast stream create prices --history since-grant-start      who buys today reads nothing of yesterday
   veilcast stream create prices --json | jq -r .id")]
 pub(crate) struct CreateArgs {
@@ -42,11 +43,16 @@ pub(crate) struct CreateArgs {
     /// Let everybody read it: messages are signed but not encrypted
     #[arg(long)]
     pub(crate) public: bool,
+    /// Let this user publish on it, beside you; may be given more than once
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) publisher: Vec<UserId>,
     #[command(flatten)]
     pub(crate) rhythm: RhythmArgs,
     /// How far back its keys are handed out [default: all]
     #[arg(long, value_name = HISTORY, value_parser = parse_history)]
     pub(crate) history: Option<HistoryPolicy>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 /// `veilcast stream grant`
@@ -58,25 +64,14 @@ Examples:
   veilcast stream grant STREAM 0xUSER --from 2027-01-01T00:00:00Z --for 30d
   veilcast stream grant STREAM 0xUSER --until 1830297600000        unix milliseconds
   veilcast stream grant STREAM 0xUSER --permission publish
+  veilcast stream grant STREAM 0xUSER --for 30d --registry grants  as: veilcast grant issue
 
 T is RFC 3339, unix milliseconds, or a span from now such as 2h.")]
 pub(crate) struct GrantArgs {
-    /// The stream: owner/path
-    pub(crate) stream: StreamId,
-    /// Whom: an address, as `veilcast identity show` prints it
-    pub(crate) user: UserId,
-    /// What is allowed: subscribe or publish
-    #[arg(long, value_name = "WHAT", default_value = "subscribe")]
-    pub(crate) permission: Permission,
-    /// When it begins
-    #[arg(long, value_name = "T", value_parser = parse_when)]
-    pub(crate) from: Option<When>,
-    /// When it ends
-    #[arg(long, value_name = "T", value_parser = parse_when, conflicts_with = "lasting")]
-    pub(crate) until: Option<When>,
-    /// How long it lasts, from --from or from now
-    #[arg(long = "for", id = "lasting", value_name = "SPAN", value_parser = parse_span)]
-    pub(crate) lasting: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) period: PeriodArgs,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 /// `veilcast stream revoke`
@@ -89,9 +84,11 @@ pub(crate) struct RevokeArgs {
     pub(crate) stream: StreamId,
     /// From whom
     pub(crate) user: UserId,
-    /// What is taken back: subscribe or publish
-    #[arg(long, value_name = "WHAT", default_value = "subscribe")]
-    pub(crate) permission: Permission,
+    /// What is taken back: subscribe or publish [default: subscribe; with --registry grants everything]
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) permission: Option<Permission>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 /// `veilcast stream show`
@@ -108,6 +105,8 @@ shown; who reads on may hold newer ones that came inside messages.")]
 pub(crate) struct ShowArgs {
     /// The stream: owner/path; without it all streams are listed
     pub(crate) stream: Option<StreamId>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 /// `veilcast stream set`
@@ -129,16 +128,41 @@ pub(crate) struct SetArgs {
     /// The stream: owner/path
     pub(crate) stream: StreamId,
     /// Everybody may read; messages are no longer encrypted
-    #[arg(long, conflicts_with = "private", required_unless_present_any = ["private", "rotate_every", "rekey_every", "history"])]
+    #[arg(long, conflicts_with = "private", required_unless_present_any = ["private", "rotate_every", "rekey_every", "history", "publisher", "no_publisher"])]
     pub(crate) public: bool,
     /// Only who has a grant may read
     #[arg(long)]
     pub(crate) private: bool,
+    /// Let this user publish on it, beside you; may be given more than once
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) publisher: Vec<UserId>,
+    /// Let this user publish no more; may be given more than once
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) no_publisher: Vec<UserId>,
     #[command(flatten)]
     pub(crate) rhythm: RhythmArgs,
     /// How far back its keys are handed out; also for a stream of somebody else that you publish on
     #[arg(long, value_name = HISTORY, value_parser = parse_history)]
     pub(crate) history: Option<HistoryPolicy>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+}
+
+/// `veilcast stream subscribers`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  veilcast stream subscribers STREAM
+  veilcast stream subscribers STREAM --json | jq -r '.subscribers[] | select(.status == \"active\") | .user'
+
+One line for each grant, those that are over included. Since is when the unbroken time began; the
+last key is the newest that this folder's publisher gave. Status is active, not_yet, expired,
+revoked, or denied: a grant that holds, of somebody whom your own lists keep out (veilcast access).")]
+pub(crate) struct SubscribersArgs {
+    /// The stream: owner/path
+    pub(crate) stream: StreamId,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 /// How a history policy is written.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use veilcast::client::{Client, ClientConfig, ClientError, Multiaddr};
-use veilcast::permission::{PermissionSource, RegistryError};
+use veilcast::permission::RegistryError;
 use veilcast::{Partition, Payload, Permission, StreamPart};
 
 use super::{now, rhythm};
@@ -36,7 +36,7 @@ pub(crate) async fn run(
     let part = destination(&session, &args).await?;
     let mut config = ClientConfig::default();
     config.keys = connect::keys(args.pre_agreed_only);
-    let Some(started) = stop.or(connect::start(session, &args.network, config, output)).await else {
+    let Some(started) = stop.or(connect::start(session, &args.network, args.registry, config, output)).await else {
         return Ok(Exit::Done);
     };
     let client = started?;
@@ -59,12 +59,12 @@ pub(crate) async fn run(
 
 /// Where the messages go. Refusals come from here, before anything is sent or waited for.
 async fn destination(session: &Session, args: &PublishArgs) -> Result<StreamPart, Failure> {
-    let (registry, user, stream) = (session.registry(), session.identity.user(), &args.stream);
-    let permission = Permission::Publish;
-    if let Err(refusal) = registry.check(stream, user, permission, now()).await {
-        return Err(ClientError::NotPermitted { user, stream: stream.clone(), permission, refusal }.into());
-    }
-    let info = registry.stream_info(stream)?.ok_or_else(|| RegistryError::NoStream { stream: stream.clone() })?;
+    let (source, user, stream) = (session.source(args.registry.registry), session.identity.user(), &args.stream);
+    let (permission, now) = (Permission::Publish, now());
+    let refused = |refusal| ClientError::NotPermitted { user, stream: stream.clone(), permission, refusal };
+    source.check(stream, user, permission, now).await.map_err(refused)?;
+    let info = source.stream_at(stream, now).await.map_err(refused)?;
+    let info = info.ok_or_else(|| RegistryError::NoStream { stream: stream.clone() })?;
     Ok(stream.part(partition(args).number(info.partitions)?)?)
 }
 

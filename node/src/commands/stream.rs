@@ -1,14 +1,17 @@
 //! `veilcast stream`: your streams, and who may do what on them until when.
 
 mod show;
+pub(crate) mod subscribers;
 
 use serde_json::json;
-use veilcast::permission::{LocalRegistry, RegistryError};
+use veilcast::permission::{LocalRegistry, RegistryError, StreamSettings};
 use veilcast::publisher::KeyPolicy;
-use veilcast::{Period, StreamId};
+use veilcast::wire::Revoked;
+use veilcast::{Period, Permission, StreamId, UserId};
 
-use super::{history, now, rhythm};
-use crate::args::{CreateArgs, GrantArgs, RevokeArgs, SetArgs, Shared, StreamCommand};
+pub(crate) use self::show::state;
+use super::{grant, history, now, rhythm};
+use crate::args::{CreateArgs, PeriodArgs, Registry, RevokeArgs, SetArgs, Shared, ShowArgs, StreamCommand};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -16,28 +19,28 @@ use crate::session::Session;
 use crate::times;
 
 pub(crate) fn run(command: &StreamCommand, shared: &Shared, output: Output) -> Result<Exit, Failure> {
-    if let StreamCommand::Create(args) = command {
-        return create(args, shared, output);
-    }
     let session = Session::open(shared)?;
-    let registry = session.registry();
     match command {
-        StreamCommand::Create(_) => {}
-        StreamCommand::Grant(args) => grant(args, &registry, output)?,
-        StreamCommand::Revoke(args) => revoke(args, &registry, output)?,
-        StreamCommand::Set(args) => set(args, &session, &registry, output)?,
-        StreamCommand::Show(args) => match &args.stream {
-            Some(stream) => show::one(stream, &session, &registry, output)?,
-            None => show::all(&session, &registry, output)?,
+        StreamCommand::Create(args) => create(args, &session, output)?,
+        StreamCommand::Grant(args) => match args.registry.registry {
+            Registry::Local => grant_here(&args.period, &session.registry(), output)?,
+            Registry::Grants => grant::issue(&args.period, &session, output)?,
         },
+        StreamCommand::Revoke(args) => revoke(args, &session, output)?,
+        StreamCommand::Set(args) => set(args, &session, output)?,
+        StreamCommand::Show(args) => show(args, &session, output)?,
+        // It may have to wait for its registry, so it is run elsewhere.
+        StreamCommand::Subscribers(_) => {}
     }
     Ok(Exit::Done)
 }
 
-fn create(args: &CreateArgs, shared: &Shared, output: Output) -> Result<Exit, Failure> {
-    let session = Session::open(shared)?;
+fn create(args: &CreateArgs, session: &Session, output: Output) -> Result<(), Failure> {
     let stream = StreamId::of(session.identity.user(), &args.path)?;
-    session.registry().create_stream(&stream, args.partitions, args.public)?;
+    match args.registry.registry {
+        Registry::Local => create_here(args, &stream, &session.registry())?,
+        Registry::Grants => create_signed(args, &stream, session)?,
+    }
     let policy = args.rhythm.over(KeyPolicy::load(&*session.store, &stream)?);
     if args.rhythm.is_given() {
         policy.save(&*session.store, &stream)?;
@@ -48,11 +51,41 @@ fn create(args: &CreateArgs, shared: &Shared, output: Output) -> Result<Exit, Fa
     let mut json = json!({ "id": stream.as_str(), "partitions": args.partitions, "public": args.public });
     json["history"] = history::word(session.histories().of(&stream)?).into();
     json["key_policy"] = rhythm::in_json(policy);
-    output.result(&stream, &json)?;
-    Ok(Exit::Done)
+    output.result(&stream, &json)
 }
 
-fn grant(args: &GrantArgs, registry: &LocalRegistry, output: Output) -> Result<(), Failure> {
+fn create_here(args: &CreateArgs, stream: &StreamId, registry: &LocalRegistry) -> Result<(), Failure> {
+    registry.create_stream(stream, args.partitions, args.public)?;
+    publishers_here(stream, &args.publisher, &[], registry)
+}
+
+/// As in the local registry, making it again with other settings is an error.
+fn create_signed(args: &CreateArgs, stream: &StreamId, session: &Session) -> Result<(), Failure> {
+    let (partitions, public) = (args.partitions, args.public);
+    let settings = StreamSettings { partitions, public, publishers: args.publisher.clone() };
+    let once = |known: Option<StreamSettings>| match known {
+        Some(known) if known != settings => Err(RegistryError::StreamExists { stream: stream.clone() }.into()),
+        _ => Ok(settings.clone()),
+    };
+    grant::set_up(stream, once, session).map(drop)
+}
+
+fn publishers_here(
+    stream: &StreamId,
+    added: &[UserId],
+    removed: &[UserId],
+    registry: &LocalRegistry,
+) -> Result<(), Failure> {
+    for user in added {
+        registry.grant(stream, *user, Permission::Publish, Period::ALWAYS, now())?;
+    }
+    for user in removed {
+        registry.revoke(stream, *user, Permission::Publish, now())?;
+    }
+    Ok(())
+}
+
+fn grant_here(args: &PeriodArgs, registry: &LocalRegistry, output: Output) -> Result<(), Failure> {
     let now = now();
     let period = times::period(args.from, args.until, args.lasting, now);
     registry.grant(&args.stream, args.user, args.permission, period, now)?;
@@ -67,33 +100,69 @@ fn grant(args: &GrantArgs, registry: &LocalRegistry, output: Output) -> Result<(
     output.result(text, &json)
 }
 
-fn revoke(args: &RevokeArgs, registry: &LocalRegistry, output: Output) -> Result<(), Failure> {
+fn revoke(args: &RevokeArgs, session: &Session, output: Output) -> Result<(), Failure> {
+    match (args.registry.registry, args.permission) {
+        (Registry::Local, permission) => {
+            revoke_here(args, permission.unwrap_or(Permission::Subscribe), &session.registry(), output)
+        }
+        (Registry::Grants, None) => {
+            let everything = Revoked::User { user: args.user, through: u64::MAX };
+            grant::revoke(&args.stream, &everything, session, output)
+        }
+        (Registry::Grants, Some(_)) => Err(Failure::RevokedTogether),
+    }
+}
+
+fn revoke_here(
+    args: &RevokeArgs,
+    permission: Permission,
+    registry: &LocalRegistry,
+    output: Output,
+) -> Result<(), Failure> {
     let now = now();
     known(registry, &args.stream)?;
-    registry.revoke(&args.stream, args.user, args.permission, now)?;
-    let text = format!("{} may no longer {} on {}", args.user, args.permission, args.stream);
+    registry.revoke(&args.stream, args.user, permission, now)?;
+    let text = format!("{} may no longer {permission} on {}", args.user, args.stream);
     let json = json!({
         "stream": args.stream.as_str(),
         "user": args.user.to_string(),
-        "permission": args.permission.name(),
+        "permission": permission.name(),
         "revoked": now.as_millis(),
     });
     output.result(text, &json)
 }
 
-fn set(args: &SetArgs, session: &Session, registry: &LocalRegistry, output: Output) -> Result<(), Failure> {
+fn show(args: &ShowArgs, session: &Session, output: Output) -> Result<(), Failure> {
+    match (args.registry.registry, &args.stream) {
+        (Registry::Local, Some(stream)) => show::one(stream, session, &session.registry(), output),
+        (Registry::Local, None) => show::all(session, &session.registry(), output),
+        (Registry::Grants, Some(stream)) => grant::show_stream(stream, session, output),
+        (Registry::Grants, None) => grant::show_streams(session, output),
+    }
+}
+
+fn set(args: &SetArgs, session: &Session, output: Output) -> Result<(), Failure> {
+    let who = args.public || args.private || !args.publisher.is_empty() || !args.no_publisher.is_empty();
     // On a stream of somebody else, which is on record with him, there is still how far back keys of our own are handed out.
-    let history_only = !(args.public || args.private || args.rhythm.is_given());
-    if !history_only || args.stream.owner() == Some(session.identity.user()) {
-        known(registry, &args.stream)?;
+    let history_only = !(who || args.rhythm.is_given());
+    let is_mine = args.stream.owner() == Some(session.identity.user());
+    match args.registry.registry {
+        Registry::Local if is_mine || !history_only => {
+            known(&session.registry(), &args.stream)?;
+            set_here(args, &session.registry())?;
+        }
+        Registry::Grants if who => set_signed(args, session)?,
+        Registry::Grants if !history_only => grant::must_be_known(&args.stream, session)?,
+        _ => {}
     }
     let (mut json, mut said) = (json!({ "id": args.stream.as_str() }), Vec::new());
     if args.public || args.private {
-        registry.set_public(&args.stream, args.public, now())?;
         json["public"] = args.public.into();
         let who = if args.public { "everybody" } else { "only who has a grant" };
         said.push(format!("{who} may read {} from the next message on", args.stream));
     }
+    said.extend(args.publisher.iter().map(|user| format!("{user} may publish on {}", args.stream)));
+    said.extend(args.no_publisher.iter().map(|user| format!("{user} may no longer publish on {}", args.stream)));
     if args.rhythm.is_given() {
         let policy = args.rhythm.over(KeyPolicy::load(&*session.store, &args.stream)?);
         policy.save(&*session.store, &args.stream)?;
@@ -112,6 +181,26 @@ fn set(args: &SetArgs, session: &Session, registry: &LocalRegistry, output: Outp
     output.result(said.join("\n"), &json)
 }
 
+fn set_here(args: &SetArgs, registry: &LocalRegistry) -> Result<(), Failure> {
+    publishers_here(&args.stream, &args.publisher, &args.no_publisher, registry)?;
+    if args.public || args.private {
+        registry.set_public(&args.stream, args.public, now())?;
+    }
+    Ok(())
+}
+
+fn set_signed(args: &SetArgs, session: &Session) -> Result<(), Failure> {
+    let change = |known: Option<StreamSettings>| {
+        let no_stream = || veilcast::permission::GrantError::NoStream { stream: args.stream.clone() };
+        let mut settings = known.ok_or_else(no_stream)?;
+        settings.public = if args.public || args.private { args.public } else { settings.public };
+        settings.publishers.retain(|user| !args.no_publisher.contains(user) && !args.publisher.contains(user));
+        settings.publishers.extend(&args.publisher);
+        Ok(settings)
+    };
+    grant::set_up(&args.stream, change, session).map(drop)
+}
+
 /// A grant on a stream that is not on record cannot exist; the stream is what was mistyped.
 fn known(registry: &LocalRegistry, stream: &StreamId) -> Result<veilcast::permission::StreamInfo, Failure> {
     let info = registry.stream_info(stream)?;
@@ -119,7 +208,7 @@ fn known(registry: &LocalRegistry, stream: &StreamId) -> Result<veilcast::permis
 }
 
 /// A period in words: `from .. until ..`.
-fn in_words(period: Period) -> String {
+pub(crate) fn in_words(period: Period) -> String {
     match (period.start.map(times::show), period.end.map(times::show)) {
         (None, None) => "from now on, without an end".into(),
         (None, Some(end)) => format!("until {end}"),

@@ -102,7 +102,7 @@ fn holder_json(holder: &Holder) -> Value {
     })
 }
 
-fn state(grant: &Grant, now: Timestamp) -> &'static str {
+pub(crate) fn state(grant: &Grant, now: Timestamp) -> &'static str {
     match grant.holds_at(now) {
         Ok(()) => "active",
         Err(_) if grant.revoked.is_some() => "revoked",

@@ -68,6 +68,29 @@ pub enum Statement {
     Record(StreamRecord),
 }
 
+impl Statement {
+    /// What an envelope says and its stream's owner signed. Whether it still counts is another question.
+    ///
+    /// # Errors
+    /// [`GrantError`]: it is no statement, or not by the owner.
+    pub fn read(envelope: &Bytes) -> Result<Self, GrantError> {
+        fn verified<T: Content + Clone>(envelope: &Bytes, stream: impl Fn(&T) -> &StreamId) -> Result<T, GrantError> {
+            let received = Received::<T>::decode(envelope)?;
+            let stream = stream(received.claims()).clone();
+            Ok(verify(received, &stream)?.into_content())
+        }
+        match kind_of(envelope)? {
+            kind if kind == Domain::SignedGrant.number() => {
+                verified(envelope, |grant: &SignedGrant| &grant.stream).map(Self::Grant)
+            }
+            kind if kind == Domain::StreamRecord.number() => {
+                verified(envelope, |record: &StreamRecord| &record.stream).map(Self::Record)
+            }
+            _ => Err(GrantError::Line),
+        }
+    }
+}
+
 /// What owners signed, kept in a store.
 pub struct SignedGrants {
     shelf: Shelf,

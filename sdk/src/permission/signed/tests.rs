@@ -404,3 +404,13 @@ fn a_damaged_or_newer_record_in_the_store_lets_nobody_in() {
         assert!(grants.check_now(&stream(), user(2), Permission::Subscribe, at(1)).is_err());
     }
 }
+
+#[test]
+fn what_a_statement_says_is_read_only_if_the_streams_owner_signed_it_though_it_be_over() {
+    let over = SignedGrant { period: Period::until(at(0)), ..plain() };
+    assert_eq!(Statement::read(&signed_by(over.clone(), &identity(1))).unwrap(), Statement::Grant(over));
+    assert_eq!(Statement::read(&signed_by(record(3), &identity(1))).unwrap(), Statement::Record(record(3)));
+    for forged in [signed_by(plain(), &identity(2)), signed_by(record(3), &identity(2))] {
+        assert!(matches!(Statement::read(&forged), Err(GrantError::NotOwner { .. })));
+    }
+}

@@ -1,0 +1,73 @@
+//! `veilcast access`: whom a publisher serves, of those whom the registry allows.
+
+use serde_json::json;
+use veilcast::StreamId;
+use veilcast::permission::{AccessList, AccessRules, Rule};
+
+use super::now;
+use crate::args::{AccessCommand, ClearArgs, ListedArgs, Registry, Shared};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::session::Session;
+
+pub(crate) fn run(command: &AccessCommand, shared: &Shared, output: Output) -> Result<Exit, Failure> {
+    // The lists are the same beside any registry.
+    let lists = Session::open(shared)?.access(Registry::Local);
+    match command {
+        AccessCommand::Allow(args) => set(args, Rule::Allow, &lists, output)?,
+        AccessCommand::Deny(args) => set(args, Rule::Deny, &lists, output)?,
+        AccessCommand::Clear(args) => clear(args, &lists, output)?,
+        AccessCommand::Show(args) => show(&args.stream, &lists, output)?,
+    }
+    Ok(Exit::Done)
+}
+
+fn set(args: &ListedArgs, rule: Rule, lists: &AccessList, output: Output) -> Result<(), Failure> {
+    lists.set(&args.stream, args.user, rule, now())?;
+    let said = match rule {
+        Rule::Allow => "is served where the registry allows it, and of others only who is allowed by name",
+        Rule::Deny => "is given no more keys",
+    };
+    let json = json!({ "stream": args.stream.as_str(), "user": args.user.to_string(), "rule": word(rule) });
+    output.result(format!("{} {said} of {}", args.user, args.stream), &json)
+}
+
+fn clear(args: &ClearArgs, lists: &AccessList, output: Output) -> Result<(), Failure> {
+    let (user, stream) = (args.user, &args.stream);
+    match user {
+        Some(user) => lists.clear_user(stream, user, now())?,
+        None => lists.clear(stream, now())?,
+    }
+    let rules = lists.rules(stream)?;
+    let said = match user {
+        Some(user) if rules.only_allowed => format!("{user} is on no list of {stream}; only who is allowed is served"),
+        Some(user) => format!("{user} is on no list of {stream}"),
+        None => format!("there are no lists of {stream} any more; the registry alone decides"),
+    };
+    output.result(said, &in_json(stream, &rules))
+}
+
+fn show(stream: &StreamId, lists: &AccessList, output: Output) -> Result<(), Failure> {
+    let rules = lists.rules(stream)?;
+    let mut lines = vec![match (rules.only_allowed, rules.users.is_empty()) {
+        (true, _) => format!("{stream}  only who is allowed by name is served, if the registry allows it, too"),
+        (false, true) => format!("{stream}  no lists; the registry alone decides"),
+        (false, false) => format!("{stream}  whom the registry allows is served, unless denied"),
+    }];
+    lines.extend(rules.users.iter().map(|(user, rule)| format!("  {user}  {}", word(*rule))));
+    output.result(lines.join("\n"), &in_json(stream, &rules))
+}
+
+fn in_json(stream: &StreamId, rules: &AccessRules) -> serde_json::Value {
+    let user = |(user, rule): &(veilcast::UserId, Rule)| json!({ "user": user.to_string(), "rule": word(*rule) });
+    let users: Vec<_> = rules.users.iter().map(user).collect();
+    json!({ "stream": stream.as_str(), "only_allowed": rules.only_allowed, "users": users })
+}
+
+const fn word(rule: Rule) -> &'static str {
+    match rule {
+        Rule::Allow => "allow",
+        Rule::Deny => "deny",
+    }
+}

@@ -1,0 +1,106 @@
+//! `veilcast stream subscribers`: who reads a stream, since when, until when, and how far the keys go that they were given.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+use veilcast::client::ClientError;
+use veilcast::permission::{AccessRules, RegistryError, Rule, Subscriber};
+use veilcast::{Permission, Refusal, Timestamp, UserId};
+
+use super::state;
+use crate::args::{Shared, SubscribersArgs};
+use crate::commands::now;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::output::Output;
+use crate::session::Session;
+use crate::times;
+
+/// One grant, and what came of it.
+struct Row {
+    user: UserId,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    last_key: Option<String>,
+    status: &'static str,
+}
+
+pub(crate) async fn run(
+    args: SubscribersArgs,
+    shared: Shared,
+    output: Output,
+    mut stop: Interrupt,
+) -> Result<Exit, Failure> {
+    let session = Session::open(&shared)?;
+    let Some(rows) = stop.or(rows(&args, &session)).await else { return Ok(Exit::Failed) };
+    let rows = rows?;
+    let json = json!({ "id": args.stream.as_str(), "subscribers": rows.iter().map(Row::in_json).collect::<Vec<_>>() });
+    output.result(table(&rows), &json)?;
+    Ok(Exit::Done)
+}
+
+async fn rows(args: &SubscribersArgs, session: &Session) -> Result<Vec<Row>, Failure> {
+    let (stream, now, source) = (&args.stream, now(), session.source(args.registry.registry));
+    let (user, permission) = (session.identity.user(), Permission::Subscribe);
+    let refused = |refusal: Refusal| ClientError::NotPermitted { user, stream: stream.clone(), permission, refusal };
+    let known = source.stream_at(stream, now).await.map_err(refused)?;
+    known.ok_or_else(|| RegistryError::NoStream { stream: stream.clone() })?;
+    let rules = session.access(args.registry.registry).rules(stream)?;
+    let holders = session.ledger().holders(stream)?;
+    let newest: HashMap<UserId, String> =
+        holders.iter().map(|holder| (holder.user, holder.newest_key.to_string())).collect();
+    let mut subscribers = source.subscribers(stream).await.map_err(refused)?;
+    subscribers.sort_by_key(|one| (one.user, one.grant.beginning()));
+    Ok(subscribers.iter().map(|one| Row::of(one, &rules, newest.get(&one.user), now)).collect())
+}
+
+impl Row {
+    fn of(subscriber: &Subscriber, rules: &AccessRules, last_key: Option<&String>, now: Timestamp) -> Self {
+        let Subscriber { user, grant } = subscriber;
+        let status = match state(grant, now) {
+            "active" if is_out(rules, *user) => "denied",
+            other => other,
+        };
+        Self { user: *user, since: grant.beginning(), until: grant.ends(), last_key: last_key.cloned(), status }
+    }
+
+    fn in_json(&self) -> Value {
+        json!({
+            "user": self.user.to_string(),
+            "since": self.since.map(Timestamp::as_millis),
+            "until": self.until.map(Timestamp::as_millis),
+            "last_key": self.last_key,
+            "status": self.status,
+        })
+    }
+
+    fn cells(&self) -> [String; 5] {
+        let until = self.until.map_or_else(|| "no end".into(), times::show);
+        let since = self.since.map_or_else(|| "-".into(), times::show);
+        let last_key = self.last_key.clone().unwrap_or_else(|| "-".into());
+        [self.user.to_string(), since, until, last_key, self.status.into()]
+    }
+}
+
+fn is_out(rules: &AccessRules, user: UserId) -> bool {
+    match rules.users.iter().find(|(listed, _)| *listed == user) {
+        Some((_, rule)) => *rule == Rule::Deny,
+        None => rules.only_allowed,
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return "no subscribers yet; make one with: veilcast stream grant STREAM USER".into();
+    }
+    let head = ["who", "since", "until", "last key", "status"].map(str::to_owned);
+    let cells: Vec<[String; 5]> = std::iter::once(head).chain(rows.iter().map(Row::cells)).collect();
+    let widths: [usize; 5] =
+        std::array::from_fn(|column| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    let line = |row: &[String; 5]| {
+        let padded: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    cells.iter().map(line).collect::<Vec<_>>().join("\n")
+}
