@@ -25,7 +25,7 @@ const IMPLEMENTATION: &str =
 const PROXY: &str = "@openzeppelin/contracts/build/contracts/ERC1967Proxy.json";
 const NODE: &str = "@foundry-rs/anvil-linux-amd64/bin/anvil";
 
-const WRITES: [&str; 11] = [
+const WRITES: [&str; 12] = [
     "function initialize(address,address)",
     "function grantRole(bytes32,address)",
     "function upgradeTo(address)",
@@ -36,6 +36,7 @@ const WRITES: [&str; 11] = [
     "function setExpirationTime(string,address,uint8,uint256)",
     "function grantPermission(string,address,uint8)",
     "function revokePermission(string,address,uint8)",
+    "function grantPermissionForUserId(string,bytes,uint8)",
     "function getDirectPermissionsForUser(string,address) view returns (bool,bool,uint256,uint256,bool)",
 ];
 

@@ -8,6 +8,7 @@
 mod anvil;
 mod between;
 mod faults;
+mod following;
 mod reading;
 mod writing;
 

@@ -74,7 +74,7 @@ async fn a_stream_on_a_chain_is_public_while_everybody_may_subscribe_and_has_the
     assert!(info().await.unwrap().unwrap().public);
     chain.mine_at(START + 1001).await;
     let last = info().await.unwrap().unwrap();
-    assert_eq!((last.public, last.public_until), (false, Some(at(START + 1000))));
+    assert_eq!((last.public, last.public_until), (false, Some(at(START + 1001))));
 
     let absurd = chain.create("t", r#"{"partitions":1000}"#).await;
     let refusal = chain.registry_in_time().await.stream(&absurd).await.unwrap_err();

@@ -77,6 +77,11 @@ pub(super) fn public_permissions(stream: &StreamId) -> Bytes {
     call("getDirectPermissionsForUser", (stream.to_string(), Address::zero()))
 }
 
+/// A user's own entry, as it is stored.
+pub(super) fn own_permissions(stream: &StreamId, user: UserId) -> Bytes {
+    call("getDirectPermissionsForUser", (stream.to_string(), address(user)))
+}
+
 pub(super) fn metadata_of(stream: &StreamId) -> Bytes {
     call("getStreamMetadata", stream.to_string())
 }
@@ -183,6 +188,7 @@ mod tests {
         let calls = [
             (permissions_of(&stream(), user), "e8f3828e"),
             (public_permissions(&stream()), "a020aa97"),
+            (own_permissions(&stream(), user), "a020aa97"),
             (set_expiration(&stream(), user, Permission::Subscribe, U256::one()), "7b3681b5"),
             (grant(&stream(), user, Permission::Subscribe), "997e8aaa"),
             (revoke(&stream(), user, Permission::Publish), "3e397aea"),

@@ -16,7 +16,10 @@
 //! which permission is the contract's word alone: it gives the maker of a stream all of them, and he can give them away.
 
 mod abi;
-mod expiry;
+mod events;
+mod expiration;
+mod follower;
+mod index;
 mod networks;
 mod reading;
 mod rpc;
@@ -26,6 +29,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use veilcast_key_store::RecordStore;
+
+pub use self::events::EventFault;
+use self::follower::{ChainSource, Follower};
+pub use self::follower::{FollowConfig, Progress, Trouble};
+pub use self::index::{IndexError, SourceError};
 pub use self::networks::{Deployment, DeploymentError};
 use self::reading::{Depth, Question};
 use self::rpc::{CallLimits, Rpc, RpcSetupError};
@@ -113,17 +122,18 @@ impl RegistryBuilder {
             return Err(RegistrySetupError::Endpoints { needed: agreement.max(1), endpoints });
         }
         let Self { deployment, config, clock, .. } = self;
-        Ok(EthereumRegistry { rpc, config, deployment, clock, desk: Desk::default() })
+        Ok(EthereumRegistry { rpc: Arc::new(rpc), config, deployment, clock, desk: Desk::default(), follower: None })
     }
 }
 
 /// The StreamRegistry contract as a source of permissions.
 pub struct EthereumRegistry {
-    rpc: Rpc,
+    rpc: Arc<Rpc>,
     config: ChainConfig,
     deployment: Deployment,
     clock: Arc<dyn Clock>,
     desk: Desk,
+    follower: Option<Follower>,
 }
 
 impl EthereumRegistry {
@@ -173,7 +183,77 @@ impl EthereumRegistry {
     /// [`ChainError`].
     pub async fn stream_info(&self, stream: &StreamId, now: Timestamp) -> Result<Option<StreamInfo>, ChainError> {
         let depth = self.depth();
-        self.rpc.agreed(self.config.agreement, |endpoint| reading::stream_info(endpoint, stream, now, depth)).await
+        let asked =
+            self.rpc.agreed(self.config.agreement, |endpoint| reading::stream_info(endpoint, stream, now, depth));
+        let mut info = asked.await?;
+        if let (Some(info), Some(follower)) = (&mut info, &self.follower) {
+            info.public_until = info.public_until.max(follower.public_until(stream, now));
+        }
+        Ok(info)
+    }
+
+    /// Follows the contract's events from now on, and keeps an index of them in `records`, so that [`PermissionSource::subscribers`]
+    /// has an answer: the contract itself has no list. Goes on where the index in the store ends. Ends with [`Self::stop`], or when
+    /// the registry is dropped.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn follow(mut self, records: Arc<dyn RecordStore>, config: FollowConfig) -> Self {
+        let contract = UserId::from_bytes(*self.deployment.address());
+        let source = ChainSource {
+            rpc: self.rpc.clone(),
+            clock: self.clock.clone(),
+            depth: self.depth(),
+            agreement: self.config.agreement,
+            deadline: config.deadline,
+            contract,
+        };
+        let first = config.first_block.unwrap_or_else(|| self.deployment.first_block());
+        let depth = (first, self.config.confirmations);
+        self.follower = Some(Follower::start(Arc::new(source), records, contract, depth, config));
+        self
+    }
+
+    /// Lists a stream's subscribers from now on: the first [`PermissionSource::subscribers`] of a stream does the same. Nothing
+    /// where the contract is not [followed](Self::follow).
+    pub fn watch(&self, stream: &StreamId) {
+        if let Some(follower) = &self.follower {
+            follower.watch(stream);
+        }
+    }
+
+    /// How far the contract's events were read; `None` where it is not [followed](Self::follow).
+    pub fn progress(&self) -> Option<Progress> {
+        self.follower.as_ref().map(Follower::progress)
+    }
+
+    /// What was wrong when the contract's events were last read; `None` where nothing was.
+    pub fn trouble(&self) -> Option<Arc<Trouble>> {
+        self.follower.as_ref()?.trouble()
+    }
+
+    /// Reads the contract's events without waiting for the next time. Returns when a look that began after the call is over.
+    /// Dropping the future calls nothing off.
+    pub async fn look_now(&self) {
+        if let Some(follower) = &self.follower {
+            follower.look_now().await;
+        }
+    }
+
+    /// Follows the contract no more; when this returns the store is let go of. Dropping the future calls nothing off.
+    pub async fn stop(&self) {
+        if let Some(follower) = &self.follower {
+            follower.stop().await;
+        }
+    }
+
+    /// What the contract's events add to its answer: since when the user has had this without a break.
+    fn with_history(&self, stream: &StreamId, user: UserId, grant: Grant, now: Timestamp) -> Grant {
+        let known = self.follower.as_ref().and_then(|follower| follower.grant(stream, user, grant.permission));
+        match known.filter(|known| known.holds_at(now).is_ok()) {
+            Some(known) => Grant { began: known.began, before: known.before, ..grant },
+            None => grant,
+        }
     }
 
     /// The identity's account: for making streams, granting and revoking.
@@ -210,12 +290,20 @@ impl PermissionSource for EthereumRegistry {
         permission: Permission,
         now: Timestamp,
     ) -> Answer<'a, Result<Grant, Refusal>> {
-        Box::pin(async move { self.ask(stream, user, permission, now).await.map_err(unavailable)? })
+        Box::pin(async move {
+            let grant = self.ask(stream, user, permission, now).await.map_err(unavailable)??;
+            Ok(self.with_history(stream, user, grant, now))
+        })
     }
 
-    fn subscribers<'a>(&'a self, _: &'a StreamId) -> Answer<'a, Result<Vec<Subscriber>, Refusal>> {
-        // The contract keeps no list; without an index of its events nobody can tell.
-        Box::pin(std::future::ready(Err(Refusal::Unavailable { retry_after: RETRY })))
+    fn subscribers<'a>(&'a self, stream: &'a StreamId) -> Answer<'a, Result<Vec<Subscriber>, Refusal>> {
+        Box::pin(async move {
+            match &self.follower {
+                Some(follower) => follower.subscribers(stream).await,
+                // The contract keeps no list.
+                None => Err(Refusal::Unavailable { retry_after: RETRY }),
+            }
+        })
     }
 
     fn stream<'a>(&'a self, stream: &'a StreamId) -> Answer<'a, Result<Option<StreamInfo>, Refusal>> {
@@ -231,7 +319,7 @@ impl PermissionSource for EthereumRegistry {
     }
 
     fn changes(&self) -> u64 {
-        0
+        self.follower.as_ref().map_or(0, Follower::changes)
     }
 }
 

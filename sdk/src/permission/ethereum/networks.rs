@@ -23,20 +23,22 @@ pub struct Deployment {
     coin: Option<&'static str>,
     chain_id: Option<u64>,
     contract: UserId,
+    first_block: u64,
 }
 
-/// Name, what gas is paid in, chain id, address of the proxy.
-const PRESETS: [(&str, &str, u64, &str); 4] = [
-    ("polygon", "POL", 137, "0x0d483e10612f327fc11965fc82e90dc19b141641"),
-    ("amoy", "POL", 80002, "0xe9c98bde63248e58e9137db8270d9675b9e34b93"),
-    ("peaq", "PEAQ", 3338, "0xd0c720e99bd39311614f292d8b0b4e351bde157c"),
-    ("iotex", "IOTX", 4689, "0x080f34fec2bc33928999ea9e39adc798bef3e0d6"),
+/// Name, what gas is paid in, chain id, address of the proxy, a block before the first event (as the network's own subgraphs have
+/// it).
+const PRESETS: [(&str, &str, u64, &str, u64); 4] = [
+    ("polygon", "POL", 137, "0x0d483e10612f327fc11965fc82e90dc19b141641", 23_586_970),
+    ("amoy", "POL", 80002, "0xe9c98bde63248e58e9137db8270d9675b9e34b93", 6_550_000),
+    ("peaq", "PEAQ", 3338, "0xd0c720e99bd39311614f292d8b0b4e351bde157c", 900_000),
+    ("iotex", "IOTX", 4689, "0x080f34fec2bc33928999ea9e39adc798bef3e0d6", 33_510_000),
 ];
 
 impl Deployment {
     /// The contract at `address` of the chain that the first endpoint asked is on.
     pub const fn at(address: [u8; 20]) -> Self {
-        Self { name: None, coin: None, chain_id: None, contract: UserId::from_bytes(address) }
+        Self { name: None, coin: None, chain_id: None, contract: UserId::from_bytes(address), first_block: 0 }
     }
 
     /// The same contract on this chain (EIP-155), and no other.
@@ -57,6 +59,11 @@ impl Deployment {
     /// What gas is paid in, 10^18 wei of it; `None` where that is not known.
     pub const fn coin(&self) -> Option<&'static str> {
         self.coin
+    }
+
+    /// A block before the first event of the contract.
+    pub(super) const fn first_block(&self) -> u64 {
+        self.first_block
     }
 
     /// The names of the public networks.
@@ -84,11 +91,12 @@ impl FromStr for Deployment {
         if text.starts_with("0x") {
             return Ok(Self::at(*text.parse::<UserId>()?.as_bytes()));
         }
-        let (name, coin, chain_id, address) = PRESETS
+        let (name, coin, chain_id, address, first_block) = PRESETS
             .into_iter()
             .find(|(name, ..)| *name == text)
             .ok_or_else(|| DeploymentError::Unknown { got: text.chars().take(60).collect() })?;
-        Ok(Self { name: Some(name), coin: Some(coin), chain_id: Some(chain_id), contract: address.parse()? })
+        let (name, coin, chain_id) = (Some(name), Some(coin), Some(chain_id));
+        Ok(Self { name, coin, chain_id, contract: address.parse()?, first_block })
     }
 }
 

@@ -10,7 +10,8 @@ use ethers_core::types::{Bytes, U256};
 use serde_json::Value;
 
 use super::abi::{self, Entry, Malformed, Revert};
-use super::expiry;
+use super::expiration::Expiration;
+use super::index::Held;
 use super::rpc::{Block, Outcome, RpcFault, Trusted};
 use crate::identity::UserId;
 use crate::permission::{Grant, Period, Permission, Refusal, StreamInfo};
@@ -103,10 +104,23 @@ pub(super) async fn stream_info(
         Question { stream, user: UserId::from_bytes([0; 20]), permission: Permission::Subscribe, now, depth };
     let public = everybody.ask(endpoint).await?;
     let public_until = match public {
-        Err(Refusal::Expired { since }) => Some(since),
+        Err(Refusal::Expired { since }) => Some(Timestamp::from_secs(since.as_secs().saturating_add(1))),
         _ => None,
     };
     Ok(Some(StreamInfo { partitions: partitions(&metadata)?, public: public.is_ok(), public_until }))
+}
+
+/// The contract's own entry of a user in the state behind a block; nothing where there is no such stream.
+///
+/// # Errors
+/// [`RpcFault`]: it cannot tell.
+pub(super) async fn held(endpoint: Trusted<'_>, stream: &StreamId, user: UserId, block: u64) -> Result<Held, RpcFault> {
+    let entry = entry(endpoint.read(abi::own_permissions(stream, user), block).await?)?;
+    let of = |entry: Entry, permission| Expiration::of(entry.of(permission));
+    Ok(entry.map_or(Held::NOTHING, |entry| Held {
+        publish: of(entry, Permission::Publish),
+        subscribe: of(entry, Permission::Subscribe),
+    }))
 }
 
 /// The newest block, if the time it was made can be the present.
@@ -121,7 +135,7 @@ pub(super) async fn fresh_head(endpoint: Trusted<'_>, now: Timestamp, depth: Dep
 }
 
 fn holds(expiration: U256, moment: Timestamp) -> Result<Period, Refusal> {
-    let period = expiry::period(expiration).ok_or(Refusal::Denied)?;
+    let period = Expiration::of(expiration).period().ok_or(Refusal::Denied)?;
     period.refusal_at(moment).map_or(Ok(period), Err)
 }
 

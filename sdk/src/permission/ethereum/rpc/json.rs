@@ -88,11 +88,18 @@ pub(in super::super) struct Block {
     pub(in super::super) base_fee_per_gas: Option<U256>,
 }
 
-fn quantity<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+pub(super) fn quantity<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let text = String::deserialize(deserializer)?;
     let digits = text.strip_prefix("0x").filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
     let number = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
     number.ok_or_else(|| serde::de::Error::custom("not a quantity"))
+}
+
+/// A quantity that may be missing.
+pub(super) fn maybe_quantity<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    struct Quantity(#[serde(deserialize_with = "quantity")] u64);
+    Ok(Option::<Quantity>::deserialize(deserializer)?.map(|quantity| quantity.0))
 }
 
 /// A quantity as nodes want it: hexadecimal, without leading zeros.

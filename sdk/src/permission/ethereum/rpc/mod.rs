@@ -8,6 +8,7 @@ mod endpoint;
 mod fault;
 mod http;
 mod json;
+mod logs;
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
