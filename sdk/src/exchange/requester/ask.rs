@@ -119,17 +119,12 @@ impl Ask {
         until
     }
 
-    /// Gives the lane up. Returns the keys that nobody looks for any more.
+    /// Gives up what is wanted in the lane, and returns it. Keys that were granted are as good as here: while they are opened
+    /// the lane stays, with its failures, for those that do not open.
     pub(super) fn give_up(&mut self, tried: &Tried) -> Vec<KeyId> {
-        let mut given_up = self.lanes.remove(tried).map(|lane| lane.wanted).unwrap_or_default();
-        self.opening.retain(|key_id, by| {
-            let stays = by != tried;
-            if !stays {
-                given_up.insert(key_id.clone());
-            }
-            stays
-        });
-        given_up.into_iter().collect()
+        let Some(lane) = self.lanes.get_mut(tried) else { return Vec::new() };
+        lane.asking = None;
+        std::mem::take(&mut lane.wanted).into_iter().collect()
     }
 
     /// Forgets what is over; whether anything is left.

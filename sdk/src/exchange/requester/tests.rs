@@ -223,6 +223,50 @@ fn a_throttled_subscriber_comes_back_when_told_and_not_before() {
     Bench::sent(&bench.requester.tick(secs(7), &mut bench.rng));
 }
 
+/// The last of its tries grants one key and asks to wait for the other. Returns what is told then.
+fn half_granted_on_the_last_try(bench: &mut Bench) -> Vec<RequesterEffect> {
+    let mut effects = [bench.want(START, "a"), bench.want(START, "b")].concat();
+    let wait = Refusal::Throttled { retry_after: Duration::from_secs(1) };
+    let mut now = START;
+    for _ in 1..RequesterConfig::default().max_tries {
+        let (request, keys) = Bench::sent(&effects);
+        let no: Vec<_> = keys.iter().map(|key| (key.as_str(), wait)).collect();
+        bench.settle(now, answer(request, &[], &no), 1).unwrap();
+        now = now.plus(RequesterConfig::default().retry_max);
+        effects = bench.tick(now);
+    }
+    let (request, keys) = Bench::sent(&effects);
+    assert_eq!(keys, [id("a"), id("b")]);
+    bench.settle(now, answer(request, &["a"], &[("b", wait)]), 1).unwrap().effects
+}
+
+#[test]
+fn of_an_answer_that_grants_one_key_and_throttles_another_on_the_last_try_only_the_other_is_unavailable() {
+    let mut bench = Bench::new();
+    let told = half_granted_on_the_last_try(&mut bench);
+    match &told[..] {
+        [RequesterEffect::GivenUp { key_ids, failure: AskFailure::AskedToWait, .. }] => {
+            assert_eq!(key_ids, &[id("b")]);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(bench.want(START, "a").is_empty(), "it is being opened, and not asked for again");
+    assert!(bench.arrived(START, "a").is_empty());
+    assert_eq!(bench.requester.pending(), 0);
+}
+
+#[test]
+fn a_key_granted_on_the_last_try_that_does_not_open_is_unavailable_then() {
+    let mut bench = Bench::new();
+    half_granted_on_the_last_try(&mut bench);
+    let told = bench.requester.did_not_open(START, publisher(), &stream("s"), &[id("a")], &mut bench.rng);
+    match &told[..] {
+        [RequesterEffect::GivenUp { key_ids, failure: AskFailure::BadAnswer, .. }] => assert_eq!(key_ids, &[id("a")]),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(bench.requester.pending(), 0);
+}
+
 #[test]
 fn never_more_requests_leave_in_any_second_than_the_limit() {
     let mut bench = Bench::new();
