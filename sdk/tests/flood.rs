@@ -16,7 +16,7 @@ use rand::{RngExt as _, SeedableRng};
 use veilcast::exchange::{Checked, Glance, Rate, Screen, ScreenLimits, Screened};
 use veilcast::identity::Identity;
 use veilcast::key_store::KeyId;
-use veilcast::wire::{ALGORITHM_RSA_OAEP_SHA256, KeyRequest, RequestId, Verified, Wanted};
+use veilcast::wire::{ALGORITHM_RSA_OAEP_SHA256, KeyRequest, Received, RequestId, Verified, Wanted};
 use veilcast::{StreamId, Timestamp};
 
 /// Prices in microseconds.
@@ -181,7 +181,7 @@ impl Model {
     fn begin(&mut self, now: u64, n: usize) {
         let Arrival { peer, envelope, .. } = &self.arrivals[n];
         let after = now + price::GLANCE;
-        match self.screen.glance(moment(now), peer, envelope) {
+        match self.screen.glance(moment(now), peer, Received::decode(envelope).unwrap()) {
             Glance::Settled(screened) => self.settle(after, n, screened),
             Glance::Candidate(candidate) => {
                 self.plan(after + price::VERIFY, Step::IsVerified(n, Box::new(candidate.verify())));

@@ -16,7 +16,7 @@ use veilcast::key_store::{
     GroupKey, HistoryCursor, KeyId, KeyOrigin, KeyStore, MemoryKeyStore, SledKeyStore, Store, StoredKey, TimeRange,
     Unlock,
 };
-use veilcast::time::{Clock, SystemClock};
+use veilcast::time::{Clock, ManualClock, SystemClock};
 use veilcast::wire::{Content, KeyAnswer, KeyRange, KeyRequest, MAX_KEYS_PER_ANSWER, RequestId, Verified, Wanted};
 use veilcast::{Period, Permission, Refusal, StreamId, Timestamp, UserId};
 
@@ -331,6 +331,34 @@ async fn spans_that_make_no_sense_get_silence_and_an_honest_request_right_after_
     assert!(keys.len() == 3 && keys.iter().zip(0..).all(|(key, n)| key.same_as(&numbered(n))));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_use_up_a_subscribers_limit_sooner_than_ids_do() {
+    let net = Net::start().await;
+    // Its clock stands still: no token comes back however slow this test is.
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let publisher = net.join(net.builder(1).clock(clock.clone())).await;
+    let stream = publisher.create_stream("s", StreamOptions::default()).await.unwrap();
+    say(&publisher, &stream, "under its only key").await;
+    let answered = async |asker: u8, wanted: Wanted| {
+        let asker = identity(asker);
+        publisher.grant(&stream, asker.user(), Permission::Subscribe, Period::ALWAYS).await.unwrap();
+        let mut answered = 0;
+        loop {
+            // Through a peer of its own each: only what the subscriber may is used up.
+            let (raw, request) = (Raw::start(&net.address).await, key_request(&asker, publisher.user(), &stream, &[]));
+            let request = KeyRequest { wanted: wanted.clone(), sent: clock.now(), ..request };
+            let answer = raw.answer(&publisher, &Verified::sign(request, &asker).unwrap()).await;
+            let refusals = answer.refusal.into_iter().chain(answer.refused.iter().map(|refused| refused.refusal));
+            if refusals.into_iter().any(|refusal| matches!(refusal, Refusal::Throttled { .. })) {
+                return answered;
+            }
+            answered += 1;
+        }
+    };
+    assert_eq!(answered(2, Wanted::Keys(vec![KeyId::new("unknown").unwrap()])).await, 40);
+    assert_eq!(answered(3, range(0, u64::MAX)).await, 20);
+}
+
 /// Quick to try again, and to give up.
 fn eager() -> ClientConfig {
     let mut config = config();
@@ -342,7 +370,7 @@ fn eager() -> ClientConfig {
 /// A page of the hand-made publisher's only key, as an honest one would say it.
 fn page(publisher: &HandMade, request: &KeyRequest, next: Option<HistoryCursor>) -> KeyAnswer {
     let decisions = vec![(publisher.key.id().clone(), Ok(stored(&publisher.key)))];
-    let page = veilcast::exchange::Page { decisions, next };
+    let page = veilcast::exchange::Page { decisions, next, looked_at: 1 };
     let now = SystemClock.now();
     let made = veilcast::exchange::answer_page(request, Ok(page), &publisher.identity, now, &mut rand::rng());
     made.unwrap().into_content()

@@ -169,7 +169,7 @@ fn span() -> Verified<KeyRequest> {
 fn page(given: bool) -> Verified<KeyAnswer> {
     let decisions = vec![(key_id(UNDER.0), Ok(stored())), (key_id(INSIDE.0), Err(Refusal::Policy))];
     let next = Some(HistoryCursor { since: 9, id: key_id(INSIDE.0) });
-    let page = if given { Ok(Page { decisions, next }) } else { Err(Refusal::Denied) };
+    let page = if given { Ok(Page { decisions, next, looked_at: 2 }) } else { Err(Refusal::Denied) };
     answer_page(span().content(), page, &publisher(), NOW, &mut rng()).expect("our own request")
 }
 

@@ -9,11 +9,11 @@ use veilcast_key_store::{KeyId, KeyScope, Store, StoredKey};
 use super::shared::{Shared, blocking, lock};
 use super::stats::count;
 use super::{permitting, publishing, pushing};
-use crate::exchange::{Asker, Decision, Glance, HistoryPolicy, Page, Screened, answer, answer_page};
+use crate::exchange::{AnswerError, Asker, Decision, Glance, HistoryPolicy, Page, Screened, answer, answer_page};
 use crate::identity::Domain;
 use crate::permission::{Grant, Period, Permission, Refusal};
 use crate::publisher::{Entry, Given, GivenBy, Place};
-use crate::wire::{KeyAnswer, KeyRange, KeyRequest, Verified, Wanted, kind_of};
+use crate::wire::{KeyAnswer, KeyRange, KeyRequest, Received, Verified, Wanted, kind_of};
 
 /// How long a subscriber should wait when our own store failed.
 const STORE_RETRY: std::time::Duration = std::time::Duration::from_secs(5);
@@ -35,8 +35,8 @@ async fn key_request(shared: &Arc<Shared>, from: PeerId, envelope: &Bytes) -> Op
         }
         Screened::Refused(received, refusal) => {
             count(&shared.counters.key_requests_received, 1);
-            let answer = make(shared, received.claims().clone(), Err(refusal)).await?;
-            Some(counted(shared, &answer))
+            let made = make(shared, received.claims().clone(), Err(refusal)).await?;
+            Some(counted(shared, &made.answer))
         }
         Screened::Dropped(why) => {
             count(&shared.counters.key_requests_dropped, 1);
@@ -46,9 +46,13 @@ async fn key_request(shared: &Arc<Shared>, from: PeerId, envelope: &Bytes) -> Op
     }
 }
 
-/// The signature is checked while nobody holds the screen, so that as many are checked at a time as there are workers.
+/// Decoding and checking the signature take place while nobody holds the screen, as many at a time as there are workers.
 fn screen(shared: &Shared, from: PeerId, envelope: &Bytes) -> Screened {
-    let glance = lock(&shared.screen).glance(shared.now(), &from.to_bytes(), envelope);
+    let received = match Received::decode(envelope) {
+        Ok(received) => received,
+        Err(fault) => return Screened::Dropped(fault.into()),
+    };
+    let glance = lock(&shared.screen).glance(shared.now(), &from.to_bytes(), received);
     match glance {
         Glance::Settled(screened) => screened,
         Glance::Candidate(candidate) => {
@@ -68,7 +72,8 @@ async fn admitted(shared: &Arc<Shared>, from: PeerId, request: KeyRequest) -> Op
         Err(Refusal::Denied) => Err(shown.refusal.unwrap_or(Refusal::Denied)),
         checked => checked,
     };
-    let mut answer = make(shared, request.clone(), grant).await?;
+    let Made { mut answer, looked_at } = make(shared, request.clone(), grant).await?;
+    lock(&shared.screen).page_was_read(&request, looked_at);
     if answer.content().granted.is_empty() {
         return Some(counted(shared, &answer));
     }
@@ -78,7 +83,7 @@ async fn admitted(shared: &Arc<Shared>, from: PeerId, request: KeyRequest) -> Op
             shared.holders.note(given(answer.content(), place, grant.period));
             publishing::handed(shared, &stream, now).await;
         }
-        Err(refusal) => answer = make(shared, request, Err(refusal)).await?,
+        Err(refusal) => answer = make(shared, request, Err(refusal)).await?.answer,
     }
     Some(counted(shared, &answer))
 }
@@ -89,26 +94,35 @@ fn counted(shared: &Shared, answer: &Verified<KeyAnswer>) -> Bytes {
     answer.envelope().clone()
 }
 
+struct Made {
+    answer: Verified<KeyAnswer>,
+    /// Keys of the store that the page of a span took.
+    looked_at: usize,
+}
+
 /// Looks the keys up, wraps and signs, on a blocking thread.
-async fn make(shared: &Arc<Shared>, request: KeyRequest, grant: Result<Grant, Refusal>) -> Option<Verified<KeyAnswer>> {
+async fn make(shared: &Arc<Shared>, request: KeyRequest, grant: Result<Grant, Refusal>) -> Option<Made> {
     let worker = shared.clone();
-    let signed = blocking(move || {
+    let made = blocking(move || {
         let desk = grant.and_then(|grant| Desk::open(&worker, &request, grant));
         match &request.wanted {
             Wanted::Keys(ids) => {
                 let decide = |id: &KeyId| (id.clone(), desk.as_ref().map_err(|no| *no).and_then(|desk| desk.key(id)));
                 let decisions: Vec<Decision> = ids.iter().map(decide).collect();
-                answer(&request, decisions, &worker.identity, worker.now(), &mut rand::rng())
+                let answer = answer(&request, decisions, &worker.identity, worker.now(), &mut rand::rng())?;
+                Ok(Made { answer, looked_at: 0 })
             }
             Wanted::Range(range) => {
                 let page = desk.and_then(|desk| desk.page(range));
-                answer_page(&request, page, &worker.identity, worker.now(), &mut rand::rng())
+                let looked_at = page.as_ref().map_or(0, |page| page.looked_at);
+                let answer = answer_page(&request, page, &worker.identity, worker.now(), &mut rand::rng())?;
+                Ok::<_, AnswerError>(Made { answer, looked_at })
             }
         }
     })
     .await;
-    match signed {
-        Ok(Ok(signed)) => Some(signed),
+    match made {
+        Ok(Ok(made)) => Some(made),
         Ok(Err(error)) => {
             tracing::error!(%error, "a key answer could not be made");
             None

@@ -26,6 +26,9 @@ use crate::wire::{KeyAnswer, Received, RequestId, Wanted};
 /// News waiting for the application; the fetch waits for it beyond.
 const NEWS: usize = 16;
 
+/// A full page costs the publisher what two requests do, and is counted so: who asks faster is throttled.
+const PAGE_COST: usize = 2;
+
 /// How far a fetch has come, what an earlier one of the same span brought included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FetchProgress {
@@ -144,7 +147,9 @@ impl Fetching {
 
     /// One try for the next page.
     async fn ask(&mut self, fetch: &mut Fetch) -> Result<FetchStep, ClientError> {
-        self.leave().await?;
+        for _ in 0..PAGE_COST {
+            self.leave().await?;
+        }
         let (id, page) = fetch.ask(&mut self.rng);
         let (publisher, stream) = (self.publisher, self.stream.clone());
         let question = Question { id, publisher, stream, wanted: Wanted::Range(page) };

@@ -59,9 +59,9 @@ impl Bucket {
         self.parts = (self.parts - i64::from(tokens) * TOKEN).max(-capacity(self.rate));
     }
 
-    /// Brings back a token that was taken for nothing.
-    pub(super) fn give_back(&mut self) {
-        self.parts = (self.parts + TOKEN).min(capacity(self.rate));
+    /// Brings back tokens that were taken for nothing.
+    pub(super) fn give_back(&mut self, tokens: u32) {
+        self.parts = (self.parts + i64::from(tokens) * TOKEN).min(capacity(self.rate));
     }
 
     /// One millisecond brings `per_second` parts. A clock set back brings nothing and loses nothing.
@@ -97,6 +97,13 @@ impl<K: Hash + Eq> Buckets<K> {
     pub(super) fn charge(&mut self, key: K, tokens: u32, now: Timestamp) {
         let rate = self.rate;
         self.buckets.get_or_insert_mut(key, || Bucket::full(rate, now)).charge(tokens, now);
+    }
+
+    /// Brings tokens back to a bucket that is remembered; one that is not is full.
+    pub(super) fn give_back(&mut self, key: &K, tokens: u32) {
+        if let Some(bucket) = self.buckets.get_mut(key) {
+            bucket.give_back(tokens);
+        }
     }
 
     #[cfg(test)]

@@ -5,15 +5,19 @@
 //! What is malformed, stale, replayed or for somebody else gets no answer and costs no asymmetric operation.
 //!
 //! ```text
-//! bytes ──glance──▶ Candidate ──verify──▶ Checked ──admit──▶ Admitted
-//!            └──▶ Dropped, Refused                     └──▶ Dropped, Refused
+//! bytes ──decode──▶ Received ──glance──▶ Candidate ──verify──▶ Checked ──admit──▶ Admitted
+//!            └──▶ Dropped         └──▶ Dropped, Refused                  └──▶ Dropped, Refused
 //! ```
-//! Only `glance` and `admit` need the screen: whoever shares it verifies outside the lock, many signatures at a time.
+//! Only `glance` and `admit` need the screen: whoever shares it decodes and verifies outside the lock, many at a time.
 //! Nothing is remembered of a request before `admit`, which asks once more whether the request is new.
 //!
 //! One identity may come through many peers, and is not known before its signature is checked. So a check made in vain
 //! (forged, or over its subscriber's limit) costs the peer it came through much more than one that led to an answer: the
 //! flood spends its own peers' shares and leaves the total to the others.
+//!
+//! A request for a span of time costs its subscriber more than one by ids, by the keys that are looked at for its page. The
+//! most a page can cost is taken when it is admitted, however many are at a time, and what it did not cost is given back by
+//! [`Screen::page_was_read`].
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -22,10 +26,11 @@ use bytes::Bytes;
 use lru::LruCache;
 
 use super::bucket::{Bucket, Buckets, Rate};
+use super::page::LOOKED_AT;
 use crate::identity::{SignatureError, UserId};
 use crate::permission::Refusal;
 use crate::time::Timestamp;
-use crate::wire::{KeyRequest, Received, RequestId, Verified, WireError};
+use crate::wire::{KeyRequest, MAX_KEYS_PER_ANSWER, Received, RequestId, Verified, Wanted, WireError};
 
 /// What a publisher is willing to look at.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +56,11 @@ pub struct ScreenLimits {
 /// What a peer pays, in tokens of its own, for a signature checked in vain. All the connections a node takes (896) then make
 /// it check some two thousand signatures a second in vain, a third of the total.
 const VAIN_CHECK: u32 = 20;
+
+/// Keys looked at for a page that cost as much as a request.
+const KEYS_PER_TOKEN: usize = MAX_KEYS_PER_ANSWER;
+/// What a page costs at most, in tokens of its subscriber, beside the request.
+const DEAREST_PAGE: u32 = LOOKED_AT.div_ceil(KEYS_PER_TOKEN) as u32;
 
 impl Default for ScreenLimits {
     fn default() -> Self {
@@ -171,20 +181,20 @@ impl Screen {
         self.seen.len()
     }
 
-    /// All three steps at once, for who shares the screen with nobody.
+    /// All steps at once, for who shares the screen with nobody.
     pub fn look(&mut self, now: Timestamp, peer: &[u8], envelope: &Bytes) -> Screened {
-        match self.glance(now, peer, envelope) {
+        let received = match Received::decode(envelope) {
+            Ok(received) => received,
+            Err(fault) => return Screened::Dropped(fault.into()),
+        };
+        match self.glance(now, peer, received) {
             Glance::Candidate(candidate) => self.admit(now, candidate.verify()),
             Glance::Settled(screened) => screened,
         }
     }
 
-    /// The cheap checks on the bytes that the connected `peer` sent.
-    pub fn glance(&mut self, now: Timestamp, peer: &[u8], envelope: &Bytes) -> Glance {
-        let received = match Received::<KeyRequest>::decode(envelope) {
-            Ok(received) => received,
-            Err(fault) => return Glance::Settled(Screened::Dropped(fault.into())),
-        };
+    /// The cheap checks on what the connected `peer` sent.
+    pub fn glance(&mut self, now: Timestamp, peer: &[u8], received: Received<KeyRequest>) -> Glance {
         if let Some(dropped) = self.cheap_fault(now, received.claims()) {
             return Glance::Settled(Screened::Dropped(dropped));
         }
@@ -213,6 +223,9 @@ impl Screen {
             Ok(()) => {
                 // Only now: an unsigned request must not make a true one look replayed, nor a flood push others out.
                 self.remember(now, verified.content());
+                if let Wanted::Range(_) = verified.content().wanted {
+                    self.subscribers.charge(verified.content().requester, self.reserved(), now);
+                }
                 Screened::Admitted(verified)
             }
             Err(wait) => {
@@ -227,6 +240,20 @@ impl Screen {
         if checks > 0 {
             self.peers.charge(peer.to_vec(), VAIN_CHECK.saturating_mul(checks), now);
         }
+    }
+
+    /// An admitted request for a span of time took so many keys of the store: what a page costs at most and this one did
+    /// not is given back to its subscriber.
+    pub fn page_was_read(&mut self, request: &KeyRequest, looked_at: usize) {
+        if let Wanted::Range(_) = request.wanted {
+            let cost = u32::try_from(looked_at.div_ceil(KEYS_PER_TOKEN)).unwrap_or(u32::MAX);
+            self.subscribers.give_back(&request.requester, self.reserved().saturating_sub(cost));
+        }
+    }
+
+    /// Never more than a charge can take from a bucket that just gave a token, so that no more is given back than was taken.
+    fn reserved(&self) -> u32 {
+        DEAREST_PAGE.min(self.limits.per_subscriber.burst)
     }
 
     fn cheap_fault(&mut self, now: Timestamp, request: &KeyRequest) -> Option<Dropped> {

@@ -1,9 +1,9 @@
-use veilcast_key_store::KeyId;
+use veilcast_key_store::{KeyId, TimeRange};
 
 use super::*;
 use crate::identity::Identity;
 use crate::stream::StreamId;
-use crate::wire::Wanted;
+use crate::wire::KeyRange;
 
 const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 
@@ -12,6 +12,10 @@ fn identity(byte: u8) -> Identity {
 }
 
 fn request(from: u8, id: u8, sent: Timestamp) -> Verified<KeyRequest> {
+    asking(from, id, sent, Wanted::Keys(vec![KeyId::new("k").unwrap()]))
+}
+
+fn asking(from: u8, id: u8, sent: Timestamp, wanted: Wanted) -> Verified<KeyRequest> {
     let publisher = identity(1).user();
     let content = KeyRequest {
         id: RequestId([id; 16]),
@@ -21,10 +25,14 @@ fn request(from: u8, id: u8, sent: Timestamp) -> Verified<KeyRequest> {
         sent,
         algorithm: 1,
         public_key: vec![1; 10],
-        wanted: Wanted::Keys(vec![KeyId::new("k").unwrap()]),
+        wanted,
         proofs: Vec::new(),
     };
     Verified::sign(content, &identity(from)).unwrap()
+}
+
+fn received(request: &Verified<KeyRequest>) -> Received<KeyRequest> {
+    Received::decode(request.envelope()).unwrap()
 }
 
 fn screen() -> Screen {
@@ -90,6 +98,50 @@ fn a_flooding_subscriber_is_throttled_with_a_signed_refusal_and_others_are_not()
     assert!(matches!(screen.look(NOW, b"q", request(3, 1, NOW).envelope()), Screened::Admitted(_)));
 }
 
+/// How many requests for a span one subscriber may make at once, each through a peer of its own, when each page takes so many
+/// keys of the store. `None`: no page is read yet when the next is asked for.
+fn spans_at_once(looked_at: Option<usize>, limits: ScreenLimits) -> usize {
+    let mut screen = Screen::new(identity(1).user(), limits, NOW);
+    let wanted = Wanted::Range(KeyRange { range: TimeRange::ALL, after: None });
+    let admitted = (0..100).filter(|id| {
+        let request = asking(2, *id, NOW, wanted.clone());
+        let admitted = matches!(screen.look(NOW, &[*id], request.envelope()), Screened::Admitted(_));
+        if let Some(looked_at) = looked_at.filter(|_| admitted) {
+            screen.page_was_read(request.content(), looked_at);
+        }
+        admitted
+    });
+    admitted.count()
+}
+
+#[test]
+fn a_span_costs_its_subscriber_by_the_keys_looked_at_and_at_most_five_times_what_a_request_by_id_costs() {
+    let limits = ScreenLimits::default();
+    assert_eq!(limits.per_subscriber.burst, 40);
+    for (looked_at, expected) in [(0, 40), (1, 20), (256, 20), (257, 14), (1024, 8), (1_000_000, 8)] {
+        assert_eq!(spans_at_once(Some(looked_at), limits), expected, "{looked_at} keys looked at");
+    }
+}
+
+#[test]
+fn spans_asked_for_at_the_same_time_are_paid_for_before_any_of_their_pages_is_read() {
+    assert_eq!(spans_at_once(None, ScreenLimits::default()), 8);
+}
+
+#[test]
+fn no_more_is_given_back_for_a_page_than_was_taken_for_it() {
+    let one = Rate { per_second: 1, burst: 1 };
+    let limits = ScreenLimits { per_subscriber: one, ..ScreenLimits::default() };
+    assert_eq!(spans_at_once(Some(1), limits), 1);
+    let mut screen = screen();
+    let by_id = |id| request(2, id, NOW);
+    for id in 0..40 {
+        assert!(matches!(screen.look(NOW, &[id], by_id(id).envelope()), Screened::Admitted(_)));
+        screen.page_was_read(by_id(id).content(), 0);
+    }
+    assert!(!matches!(screen.look(NOW, &[40], by_id(40).envelope()), Screened::Admitted(_)));
+}
+
 fn candidate(glance: Glance) -> Candidate {
     match glance {
         Glance::Candidate(candidate) => candidate,
@@ -100,8 +152,8 @@ fn candidate(glance: Glance) -> Candidate {
 #[test]
 fn a_replay_that_arrives_while_the_first_is_being_verified_is_admitted_only_once() {
     let (mut screen, request) = (screen(), request(2, 1, NOW));
-    let first = candidate(screen.glance(NOW, b"p", request.envelope()));
-    let second = candidate(screen.glance(NOW, b"q", request.envelope()));
+    let first = candidate(screen.glance(NOW, b"p", received(&request)));
+    let second = candidate(screen.glance(NOW, b"q", received(&request)));
     // Both at work at the same time; whichever is done first counts.
     let (first, second) = std::thread::scope(|scope| {
         let workers = [scope.spawn(|| first.verify()), scope.spawn(|| second.verify())];
@@ -116,7 +168,7 @@ fn a_replay_that_arrives_while_the_first_is_being_verified_is_admitted_only_once
 fn nothing_is_remembered_of_a_request_before_its_signature_is_checked() {
     let (mut screen, request) = (screen(), request(2, 1, NOW));
     // Looked at and never verified, as when its connection ends meanwhile.
-    drop(screen.glance(NOW, b"p", request.envelope()));
+    drop(screen.glance(NOW, b"p", received(&request)));
     assert_eq!((screen.seen.len(), screen.subscribers.len()), (0, 0));
     assert!(matches!(screen.look(NOW, b"p", request.envelope()), Screened::Admitted(_)));
 }
@@ -124,7 +176,7 @@ fn nothing_is_remembered_of_a_request_before_its_signature_is_checked() {
 #[test]
 fn a_request_that_became_stale_while_it_was_verified_is_not_admitted() {
     let mut screen = screen();
-    let checked = candidate(screen.glance(NOW, b"p", request(2, 1, NOW).envelope())).verify();
+    let checked = candidate(screen.glance(NOW, b"p", received(&request(2, 1, NOW)))).verify();
     assert_eq!(dropped(screen.admit(NOW.plus(Duration::from_secs(61)), checked)), Dropped::Stale);
 }
 
@@ -167,7 +219,7 @@ fn flood(screen: &mut Screen, requests: u32, identities: u32) -> usize {
         (content.requester, content.sent) = (who.user(), now);
         let bytes = crate::wire::Content::encode(&content);
         let envelope = crate::wire::testing::envelope_of(1, 2, &bytes, &[0; 65]);
-        if let Glance::Candidate(mut candidate) = screen.glance(now, &peer, &envelope) {
+        if let Glance::Candidate(mut candidate) = screen.glance(now, &peer, Received::decode(&envelope).unwrap()) {
             let signature = who.sign(crate::identity::Domain::KeyRequest, &bytes);
             let signed = crate::wire::testing::envelope_of(1, 2, &bytes, signature.as_bytes());
             candidate.received = Received::decode(&signed).unwrap();

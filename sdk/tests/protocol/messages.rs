@@ -431,7 +431,7 @@ fn a_request_may_name_any_algorithm_and_is_refused_by_name() {
 fn a_span_asked_for_with_a_public_key_that_cannot_be_used_is_refused_as_a_whole() {
     let asked = KeyRequest { algorithm: 2, ..range_request() };
     let say = |page| exchange::answer_page(&asked, page, &publisher(), NOW, &mut Scripted::new(&[])).unwrap();
-    let unusable = say(Ok(Page { decisions: Vec::new(), next: None }));
+    let unusable = say(Ok(Page { decisions: Vec::new(), next: None, looked_at: 0 }));
     assert_eq!(unusable.content().refusal, Some(Refusal::UnacceptableAlgorithm));
     let denied = say(Err(Refusal::Denied));
     assert_eq!(denied.content().refusal, Some(Refusal::Denied), "whoever may not ask learns that first");

@@ -22,7 +22,11 @@ impl Publisher {
     pub(crate) fn request(&mut self, env: &mut Env, from: Place, bytes: &Bytes) {
         let (now, number, life) = (self.clock(env), self.number, self.life);
         let Some(office) = &mut self.office else { return };
-        match office.screen.glance(now, format!("{from:?}").as_bytes(), bytes) {
+        let glance = match Received::decode(bytes) {
+            Ok(received) => office.screen.glance(now, format!("{from:?}").as_bytes(), received),
+            Err(fault) => Glance::Settled(Screened::Dropped(fault.into())),
+        };
+        match glance {
             Glance::Settled(screened) => {
                 if matches!(screened, Screened::Dropped(Dropped::Replayed)) {
                     let name = Received::<KeyRequest>::decode(bytes).map(|r| (r.claims().requester, r.claims().id));
@@ -67,9 +71,14 @@ impl Publisher {
                 let remembered = office.screen.remembered() as u64;
                 env.figures.most_remembered = env.figures.most_remembered.max(remembered);
                 self.must_not_refuse_wrongly(env, &request, &grant);
-                self.respond(env, from, &request, grant);
+                let looked_at = self.respond(env, from, &request, grant);
+                if let Some(office) = &mut self.office {
+                    office.screen.page_was_read(&request, looked_at);
+                }
             }
-            Screened::Refused(received, refusal) => self.respond(env, from, received.claims(), Err(refusal)),
+            Screened::Refused(received, refusal) => {
+                self.respond(env, from, received.claims(), Err(refusal));
+            }
             Screened::Dropped(why) => {
                 env.figures.dropped_requests += 1;
                 env.note(format_args!("publisher {number} drops a request: {why}"));
@@ -85,7 +94,9 @@ impl Publisher {
         });
     }
 
-    fn respond(&mut self, env: &mut Env, from: Place, request: &KeyRequest, grant: Result<Grant, Refusal>) {
+    /// Returns how many keys the page of a span took.
+    fn respond(&mut self, env: &mut Env, from: Place, request: &KeyRequest, grant: Result<Grant, Refusal>) -> usize {
+        let mut looked_at = 0;
         let now = self.clock(env);
         let asker = grant.and_then(|grant| self.asker(request, grant, now));
         let signed = match &request.wanted {
@@ -96,12 +107,14 @@ impl Publisher {
             }
             Wanted::Range(range) => {
                 let page = asker.and_then(|asker| self.page(request, range, &asker));
+                looked_at = page.as_ref().map_or(0, |page| page.looked_at);
                 answer_page(request, page, &self.identity, now, &mut self.rng)
             }
         };
         let signed = signed.unwrap();
         self.account(env, from, request, &signed);
         env.send(self.place(), from, Body::Answer(request.id, signed.envelope().clone()));
+        looked_at
     }
 
     fn account(&mut self, env: &mut Env, from: Place, request: &KeyRequest, signed: &Verified<KeyAnswer>) {

@@ -296,6 +296,21 @@ fn a_span_late_in_a_long_history_is_found_although_no_page_looks_at_more_than_a_
 }
 
 #[test]
+fn a_page_says_how_many_keys_it_took_and_takes_no_more_than_it_must() {
+    let store = long_history(2_000);
+    let looked_at = |from, to| {
+        let asked = KeyRange { range: TimeRange { from, to }, after: None };
+        let page = Page::read(&store, &scope(), &asked, |_| Ok(())).unwrap();
+        (page.decisions.len(), page.looked_at, page.next.is_some())
+    };
+    assert_eq!(looked_at(0, 1_000), (2, 2, false), "the span ends with the second");
+    assert_eq!(looked_at(0, u64::MAX), (256, 256, true), "full");
+    assert_eq!(looked_at(300_000, u64::MAX), (256, 556, true), "300 passed by");
+    assert_eq!(looked_at(1_900_000, u64::MAX), (0, 1024, true), "all passed by");
+    assert_eq!(looked_at(0, 255_000), (256, 256, false), "full, and nothing behind it");
+}
+
+#[test]
 fn a_key_belongs_to_a_span_when_its_period_reaches_into_it() {
     let store = long_history(10);
     for (from, to, expected) in [

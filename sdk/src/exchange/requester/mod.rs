@@ -238,7 +238,7 @@ impl Requester {
         let asked = lane.asking.take().map(|asking| asking.key_ids).unwrap_or_default();
         let unknown = asked.into_iter().filter(|key_id| lane.wanted.remove(key_id)).collect();
         // Nothing was sent.
-        self.bucket.give_back();
+        self.bucket.give_back(1);
         self.refuse_unknown(now, &place.0, unknown)
     }
 
