@@ -227,6 +227,9 @@ const fn client_hint(error: &ClientError) -> Option<&'static str> {
         ClientError::FetchFailed { .. } => Some(
             "check that its publisher is running and that --bootstrap leads to it; run it again to go on where it was",
         ),
+        ClientError::FetchIncomplete { .. } => {
+            Some("what came is kept; run it again while those devices are running to go on there")
+        }
         ClientError::Backwards { .. } => Some("check --from and --to; a span such as 30d is so long ago"),
         ClientError::PayloadTooLarge { .. } => Some("split it"),
         ClientError::NoAgreedKey { ring: Some(_), .. } => {

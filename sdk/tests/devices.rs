@@ -13,13 +13,16 @@ use bytes::Bytes;
 use futures::future::join_all;
 use sha2::{Digest, Sha256};
 use support::*;
-use veilcast::client::{Client, ClientConfig, ClientError, KeyUpdateMethod, Keypair, PeerId, Subscription};
-use veilcast::exchange::AskFailure;
+use veilcast::client::{
+    Client, ClientBuilder, ClientConfig, ClientError, FetchEvent, FetchProgress, KeyFetch, KeyUpdateMethod, Keypair,
+    PeerId, Subscription,
+};
+use veilcast::exchange::{AskFailure, FetchFailure};
 use veilcast::key_store::{KeyId, MemoryKeyStore};
 use veilcast::permission::LocalRegistry;
 use veilcast::time::{Clock, ManualClock, SystemClock};
 use veilcast::wire::{Frame, PublisherRecord, Received};
-use veilcast::{Delivery, Event, Period, Permission, Refusal, StreamId, UserId};
+use veilcast::{Delivery, Event, Period, Permission, Refusal, StreamId, Timestamp, UserId};
 
 /// A stream that nobody's address owns, and who may do what on it: the same for every device.
 struct Shop {
@@ -47,11 +50,19 @@ impl Shop {
     }
 
     async fn device_of(&self, byte: u8, keypair: Keypair) -> Client {
+        self.net.join(self.builder_of(byte).keypair(keypair)).await
+    }
+
+    /// A process with this store, which knows the peer it is by it.
+    async fn device_on(&self, byte: u8, store: Arc<MemoryKeyStore>) -> Client {
+        self.net.join(self.builder_of(byte).store(store)).await
+    }
+
+    fn builder_of(&self, byte: u8) -> ClientBuilder {
         self.grant(identity(byte).user(), Permission::Publish);
         let mut config = config();
         config.rsa_ahead = false;
-        let builder = self.net.builder(byte).permissions(self.registry.clone()).config(config).keypair(keypair);
-        self.net.join(builder).await
+        self.net.builder(byte).permissions(self.registry.clone()).config(config)
     }
 
     /// Somebody who may read, and knows nobody but the relay.
@@ -146,6 +157,11 @@ async fn two_devices_of_one_identity_publish_at_once_and_a_subscriber_reads_both
 /// Two devices, each with `keys` keys, and a message under each: those of the first, then those of the second.
 async fn archive(shop: &Shop, keys: usize) -> ([Client; 2], Vec<Bytes>) {
     let devices = [shop.device(1).await, shop.device(1).await];
+    let archive = archive_of(shop, &devices, keys).await;
+    (devices, archive)
+}
+
+async fn archive_of(shop: &Shop, devices: &[Client; 2], keys: usize) -> Vec<Bytes> {
     let witness = shop.reader(2, config()).await;
     let mut subscription = witness.subscribe(&shop.stream).await.unwrap();
     let (mut archive, mut ids) = (Vec::new(), BTreeSet::<KeyId>::new());
@@ -163,7 +179,7 @@ async fn archive(shop: &Shop, keys: usize) -> ([Client; 2], Vec<Bytes>) {
     drop(subscription);
     witness.stop().await;
     shop.until_announced(&[&devices[0], &devices[1]]).await;
-    (devices, archive)
+    archive
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,6 +233,80 @@ async fn while_one_device_is_away_its_keys_cannot_be_had_with_the_reason_and_tho
     let after = devices[0].stats();
     assert_eq!(after.keys_granted - before.keys_granted, 2);
     assert_eq!(after.keys_refused - before.keys_refused, 2);
+}
+
+/// Every key of the publisher, however old.
+fn fetch(reader: &Client, shop: &Shop) -> KeyFetch {
+    let always = Timestamp::ZERO..=Timestamp::from_millis(u64::MAX);
+    reader.fetch_keys(&shop.stream, identity(1).user(), always).unwrap()
+}
+
+/// Gives a device up after the second try.
+fn impatient() -> ClientConfig {
+    let mut config = eager();
+    config.requester.max_tries = 2;
+    config
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_of_a_span_brings_the_keys_of_every_device() {
+    const KEYS: usize = 3;
+    let shop = Shop::open().await;
+    let (devices, archive) = archive(&shop, KEYS).await;
+    // It has only the DHT to find them by.
+    let late = shop.reader(3, config()).await;
+    let summary = within(fetch(&late, &shop).finish()).await.unwrap();
+    assert_eq!((summary.keys, summary.refused), (2 * KEYS as u64, 0));
+    let sent = late.stats().key_requests_sent;
+    for (n, envelope) in archive.into_iter().enumerate() {
+        let opened = within(late.open(envelope)).await.unwrap();
+        assert_eq!(opened.text(), Some(format!("{} {}", n / KEYS, n % KEYS).as_str()));
+    }
+    assert_eq!(late.stats().key_requests_sent, sent, "every key was there");
+    drop(devices);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_away_is_named_by_a_fetch_and_the_next_fetch_goes_on_there() {
+    const KEYS: u64 = 2;
+    let shop = Shop::open().await;
+    let store = Arc::new(MemoryKeyStore::new());
+    let devices = [shop.device(1).await, shop.device_on(1, store.clone()).await];
+    archive_of(&shop, &devices, KEYS as usize).await;
+    let [present, away] = devices;
+    let peer = away.peer_id();
+    away.stop().await;
+    let reader = shop.reader(3, impatient()).await;
+
+    let (mut events, mut ended) = (fetch(&reader, &shop), None);
+    let mut missed = Vec::new();
+    while let Some(event) = within(events.next()).await {
+        match event {
+            Ok(FetchEvent::Missed(device)) => missed.push(device),
+            Ok(FetchEvent::Done(summary)) => panic!("it is not all: {summary:?}"),
+            Ok(_) => {}
+            Err(error) => ended = Some(error),
+        }
+    }
+    let Some(ClientError::FetchIncomplete { progress, missed: named, .. }) = ended else { panic!("{ended:?}") };
+    assert_eq!(progress.keys, KEYS, "those of the device that is there");
+    assert_eq!(named, missed);
+    assert_eq!(named.iter().map(|missed| missed.device).collect::<Vec<_>>(), [peer]);
+    assert!(matches!(named[0].failure, FetchFailure::GivenUp(_)), "{named:?}");
+
+    let granted = present.stats().keys_granted;
+    let back = shop.device_on(1, store).await;
+    assert_eq!(back.peer_id(), peer, "a device is the same after a restart");
+    // It may take a while until everybody knows where it is now.
+    let mut summary = None;
+    until(async || {
+        summary = within(fetch(&reader, &shop).finish()).await.ok();
+        summary.is_some()
+    })
+    .await;
+    assert_eq!(summary.map(|summary: FetchProgress| summary.keys), Some(2 * KEYS));
+    assert_eq!(back.stats().keys_granted, KEYS);
+    assert_eq!(present.stats().keys_granted, granted, "nothing is given twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]

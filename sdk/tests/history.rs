@@ -414,7 +414,8 @@ async fn a_publisher_that_asks_to_wait_is_waited_for_and_one_that_is_away_is_giv
     let busy = KeyAnswer { refusal: Some(Refusal::Throttled { retry_after }), ..silence(&publisher, &request) };
     reply.send(Verified::sign(busy, &publisher.identity).unwrap().envelope().to_vec());
     let waiting = within(fetch.next()).await.unwrap().unwrap();
-    assert_eq!(waiting, FetchEvent::Waiting { failure: AskFailure::AskedToWait, after: retry_after });
+    let device = Some(publisher.raw.network.local_peer());
+    assert_eq!(waiting, FetchEvent::Waiting { device, failure: AskFailure::AskedToWait, after: retry_after });
     let (request, reply) = publisher.requested().await;
     reply.send(Verified::sign(page(&publisher, &request, None), &publisher.identity).unwrap().envelope().to_vec());
     assert_eq!(done(fetch).await.keys, 1);

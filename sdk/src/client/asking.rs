@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use libp2p::PeerId;
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -16,7 +17,7 @@ use super::finding::{self, Wish};
 use super::shared::{Shared, blocking, lock};
 use super::stats::count;
 use super::subscribing::KeyNews;
-use crate::cipher::{Recipient, TransportKey};
+use crate::cipher::{Recipient, RsaPair, TransportKey};
 use crate::exchange::{AskFailure, Device, Requester, RequesterEffect};
 use crate::identity::UserId;
 use crate::network::RequestError;
@@ -225,27 +226,14 @@ pub(super) struct Question {
 pub(super) async fn ask(shared: &Arc<Shared>, question: Question, mut wish: Wish) -> Result<Outcome, AskFailure> {
     let (id, publisher) = (question.id, question.publisher);
     let find = tokio::time::timeout(shared.config.requester.find_timeout, finding::find(shared, publisher, &wish));
-    let (worker, stream) = (shared.clone(), question.stream.clone());
-    let proofs = blocking(move || worker.source.proofs(&stream, worker.user, worker.now()));
-    let (pair, found, proofs) = tokio::join!(shared.rsa_pair(), find, proofs);
-    let pair = pair.map_err(|error| unmade(publisher, &error))?;
+    let (shown, found) = tokio::join!(shown(shared, &question), find);
+    let shown = shown?;
     let mut to = match found.ok().flatten() {
         Some(contact) => contact,
         None if wish.not_at.is_empty() => return Err(AskFailure::Unreachable),
         None => return Ok(Outcome::NobodyElse),
     };
-    let request = KeyRequest {
-        id,
-        stream: question.stream,
-        publisher,
-        requester: shared.user,
-        sent: shared.now(),
-        algorithm: ALGORITHM_RSA_OAEP_SHA256,
-        public_key: pair.public().as_der().to_vec(),
-        wanted: question.wanted,
-        proofs: proofs.map_err(|error| unmade(publisher, &error))?,
-    };
-    let signed = Verified::sign(request, &shared.identity).map_err(|error| unmade(publisher, &error))?;
+    let signed = sign(shared, question, shown)?;
     for _ in 0..DIALED {
         let _ = shared.asking.send(Ask::Left { id, device: to.device() }).await;
         match send(shared, publisher, &to, signed.envelope()).await {
@@ -263,6 +251,53 @@ pub(super) async fn ask(shared: &Arc<Shared>, question: Question, mut wish: Wish
         to = next_after(shared, publisher, to, &mut wish).await.ok_or(AskFailure::Unreachable)?;
     }
     Err(AskFailure::Unreachable)
+}
+
+/// One try at one device, wherever it is known to be.
+pub(super) async fn ask_at(shared: &Arc<Shared>, question: Question, device: PeerId) -> Result<Bytes, AskFailure> {
+    let publisher = question.publisher;
+    let find =
+        tokio::time::timeout(shared.config.requester.find_timeout, finding::find_device(shared, publisher, device));
+    let (shown, found) = tokio::join!(shown(shared, &question), find);
+    let to = found.ok().flatten().ok_or(AskFailure::Unreachable)?;
+    let signed = sign(shared, question, shown?)?;
+    let answer = send(shared, publisher, &to, signed.envelope()).await;
+    if let Err(AskFailure::Unreachable | AskFailure::Timeout) = answer {
+        // For the next try: it may have moved.
+        lock(&shared.directory).doubt(publisher, &device);
+        finding::look_up(shared, publisher);
+    }
+    answer
+}
+
+/// What a request shows of its subscriber: the key to wrap for, and what the owner signed for him.
+struct Shown {
+    pair: Arc<RsaPair>,
+    proofs: Vec<Bytes>,
+}
+
+async fn shown(shared: &Arc<Shared>, question: &Question) -> Result<Shown, AskFailure> {
+    let (worker, stream, publisher) = (shared.clone(), question.stream.clone(), question.publisher);
+    let proofs = blocking(move || worker.source.proofs(&stream, worker.user, worker.now()));
+    let (pair, proofs) = tokio::join!(shared.rsa_pair(), proofs);
+    let pair = pair.map_err(|error| unmade(publisher, &error))?;
+    Ok(Shown { pair, proofs: proofs.map_err(|error| unmade(publisher, &error))? })
+}
+
+fn sign(shared: &Shared, question: Question, shown: Shown) -> Result<Verified<KeyRequest>, AskFailure> {
+    let publisher = question.publisher;
+    let request = KeyRequest {
+        id: question.id,
+        stream: question.stream,
+        publisher,
+        requester: shared.user,
+        sent: shared.now(),
+        algorithm: ALGORITHM_RSA_OAEP_SHA256,
+        public_key: shown.pair.public().as_der().to_vec(),
+        wanted: question.wanted,
+        proofs: shown.proofs,
+    };
+    Verified::sign(request, &shared.identity).map_err(|error| unmade(publisher, &error))
 }
 
 /// Another device after one that could not be reached, or the same one where it has moved to.

@@ -16,9 +16,9 @@ use super::directory::Directory;
 use super::error::ClientError;
 use super::gate::ProtocolGate;
 use super::holders::{self, Holders};
-use super::shared::{Shared, make_rsa_pair};
+use super::shared::{Shared, blocking, make_rsa_pair};
 use super::updating::HAND_OUTS;
-use super::{Client, announcing, dispatch, enforcing, permitting};
+use super::{Client, announcing, dispatch, enforcing, peer_key, permitting};
 use crate::cipher::{MAX_RSA_BITS, MIN_RSA_BITS, RsaError};
 use crate::exchange::{HistoryPolicies, Screen};
 use crate::identity::Identity;
@@ -81,7 +81,8 @@ impl ClientBuilder {
         }
     }
 
-    /// Where keys and records are kept. Without one they live in memory and are gone with the process.
+    /// Where keys and records are kept. Without one they live in memory and are gone with the process. Of one identity, one
+    /// client at a time uses a store.
     pub fn store(mut self, store: Arc<dyn Store>) -> Self {
         self.store = Some(store);
         self
@@ -106,7 +107,7 @@ impl ClientBuilder {
         self
     }
 
-    /// The libp2p key, for a peer id that survives restarts. Without one a new key is made.
+    /// The libp2p key. Without one the store keeps one for this identity, so that the peer id survives restarts.
     pub fn keypair(mut self, keypair: Keypair) -> Self {
         self.keypair = Some(keypair);
         self
@@ -133,10 +134,20 @@ impl ClientBuilder {
     /// Starts the node. It listens when this returns; connecting to bootstrap nodes goes on in the background.
     ///
     /// # Errors
-    /// [`ClientError::Network`] (an address in use, a bad configuration), [`ClientError::Rsa`] for a size out of range.
+    /// [`ClientError::Network`] (an address in use, a bad configuration), [`ClientError::Rsa`] for a size out of range,
+    /// [`ClientError::Store`] when the peer's key can be neither read nor kept.
     pub async fn start(self) -> Result<Client, ClientError> {
         check(&self.config)?;
-        let mut network = NetworkConfig::new(self.keypair.unwrap_or_else(Keypair::generate_ed25519));
+        let store = self.store.unwrap_or_else(|| Arc::new(MemoryKeyStore::default()));
+        let user = self.identity.user();
+        let keypair = match self.keypair {
+            Some(keypair) => keypair,
+            None => {
+                let store = store.clone();
+                blocking(move || peer_key::load_or_make(&*store, user)).await??
+            }
+        };
+        let mut network = NetworkConfig::new(keypair);
         network.listen = self.listen;
         network.bootstrap = self.bootstrap;
         network.mdns = self.config.mdns;
@@ -149,7 +160,6 @@ impl ClientBuilder {
         let gate = Arc::new(ProtocolGate::new(self.clock.clone(), false));
         let (network, events) = network::spawn(network, gate.clone()).await?;
 
-        let store = self.store.unwrap_or_else(|| Arc::new(MemoryKeyStore::default()));
         let registry = Arc::new(LocalRegistry::new(store.clone()));
         let grants = Arc::new(SignedGrants::new(store.clone()));
         let by_grants = matches!(self.permissions, Permissions::Signed);
@@ -158,7 +168,7 @@ impl ClientBuilder {
             Permissions::Signed => grants.clone(),
             Permissions::By(source) => source,
         };
-        let (user, now, peer) = (self.identity.user(), self.clock.now(), network.local_peer());
+        let (now, peer) = (self.clock.now(), network.local_peer());
         let (asking, asked) = mpsc::channel(KEYS_MAILBOX);
         let (holders, writer) = Holders::new(GrantLedger::new(store.clone(), user));
         let issuer = Arc::new(Issuer::new(self.identity.clone(), grants.clone()));

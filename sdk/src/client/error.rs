@@ -2,6 +2,7 @@
 
 use veilcast_key_store::{KeyId, StoreError};
 
+use super::fetching::{FetchProgress, MissedDevice};
 use crate::cipher::RsaError;
 use crate::exchange::{AskFailure, FetchFailure, HistoryPolicyError};
 use crate::identity::UserId;
@@ -117,6 +118,21 @@ pub enum ClientError {
         /// Why.
         failure: FetchFailure,
     },
+    /// Some of the publisher's devices were not asked to the end of the span, and may have keys that no other has. What came is
+    /// kept, and the next fetch of the same span goes on there.
+    #[error(
+        "not all keys of {publisher} on {stream} are here: {} came, but not all of {}", progress.keys, list(.missed)
+    )]
+    FetchIncomplete {
+        /// Whose keys.
+        publisher: UserId,
+        /// On which stream.
+        stream: StreamId,
+        /// What came, of all devices together.
+        progress: FetchProgress,
+        /// Which devices, and why.
+        missed: Vec<MissedDevice>,
+    },
     /// A span of time that ends before it begins. Nothing was asked.
     #[error("a span of time that ends ({to}) before it begins ({from})")]
     Backwards {
@@ -179,6 +195,6 @@ const fn how_to_agree(ring: &Option<RingPrefix>) -> &'static str {
     }
 }
 
-fn list(users: &[UserId]) -> String {
-    users.iter().map(UserId::to_string).collect::<Vec<_>>().join(", ")
+fn list(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

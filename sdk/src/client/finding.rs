@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::join_all;
+use libp2p::PeerId;
 use lru::LruCache;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
@@ -140,6 +141,19 @@ async fn first_found(
     }
 }
 
+/// Where this device is known to be; one that is not known is looked for in the DHT.
+pub(super) async fn find_device(shared: &Arc<Shared>, publisher: UserId, device: PeerId) -> Option<Contact> {
+    let known = || {
+        let contacts = lock(&shared.directory).contacts(publisher, shared.now());
+        contacts.into_iter().find(|contact| contact.peer == device)
+    };
+    if let Some(contact) = known() {
+        return Some(contact);
+    }
+    look_again(shared, publisher).await;
+    known()
+}
+
 /// Whether the publisher may have a device beside these. Where none is known, one is looked for, for the next time.
 pub(super) fn may_be_elsewhere(shared: &Arc<Shared>, publisher: UserId, tried: &BTreeSet<Device>) -> bool {
     let wish = Wish { not_at: tried.clone(), ..Wish::default() };
@@ -152,7 +166,7 @@ pub(super) fn may_be_elsewhere(shared: &Arc<Shared>, publisher: UserId, tried: &
     false
 }
 
-/// After a device could not be reached: the DHT's word on where it and the others are.
+/// Waits for the DHT's word on where a publisher's devices are.
 pub(super) async fn look_again(shared: &Arc<Shared>, publisher: UserId) {
     let mut lookup = look_up(shared, publisher);
     while lookup.changed().await.is_ok() {}

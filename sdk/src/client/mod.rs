@@ -41,6 +41,7 @@ mod gate;
 mod handing;
 mod holders;
 mod opening;
+mod peer_key;
 mod permitting;
 mod publishing;
 mod pushing;
@@ -59,7 +60,7 @@ use veilcast_key_store::{GroupKey, KeyId, KeyOrigin, TimeRange};
 pub use builder::ClientBuilder;
 pub use config::{ClientConfig, KeySource, SlowReader, StreamOptions};
 pub use error::ClientError;
-pub use fetching::{FetchEvent, FetchProgress, KeyFetch};
+pub use fetching::{FetchEvent, FetchProgress, KeyFetch, MissedDevice};
 pub use libp2p::identity::Keypair;
 pub use libp2p::{Multiaddr, PeerId};
 pub use relay::{Relay, RelayBuilder};
@@ -192,9 +193,10 @@ impl Client {
         Ok(blocking(move || history.of(&stream)).await??)
     }
 
-    /// Fetches the keys of `publisher` that were in use on the stream at any moment of `span`, page by page, each page stored
-    /// before the next is asked for. A fetch of the same span that was interrupted goes on where it was. Returns at once; see
-    /// [`KeyFetch`] for what it tells and what dropping it does.
+    /// Fetches the keys of `publisher` that were in use on the stream at any moment of `span`: from every device of his that is
+    /// known, page by page, each page stored before the next is asked for. A fetch of the same span that was interrupted, or
+    /// that did not get an answer from every device, goes on where it was. Returns at once; see [`KeyFetch`] for what it tells
+    /// and what dropping it does.
     ///
     /// # Errors
     /// [`ClientError::Backwards`] for a span that ends before it begins.

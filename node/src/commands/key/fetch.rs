@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use veilcast::client::{Client, ClientConfig, FetchEvent, FetchProgress, KeyFetch};
+use veilcast::client::{Client, ClientConfig, FetchEvent, FetchProgress, KeyFetch, PeerId};
+use veilcast::exchange::AskFailure;
 use veilcast::{StreamId, Timestamp, UserId};
 
 use crate::args::{KeyFetchArgs, Shared};
@@ -89,11 +90,14 @@ async fn follow(
                 let text = format!("going on behind {}, with {}", times::show(progress.up_to), counted(&progress));
                 bar.suspend(|| output.event(text, &told("resumed", &progress)));
             }
-            FetchEvent::Waiting { failure, after } => {
-                let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-                let text = format!("{} was asked for keys, but {failure}; trying again in {after:?}", wanted.publisher);
-                let json = json!({ "event": "waiting", "failure": failure.to_string(), "after_ms": after_ms });
+            FetchEvent::Waiting { device, failure, after } => {
+                let (text, json) = wanted.waiting(device, failure, after);
                 bar.suspend(|| output.event(text, &json));
+            }
+            FetchEvent::Missed(missed) => {
+                let text = format!("given up: device {missed} of {}", wanted.publisher);
+                let (device, failure) = (missed.device.to_string(), missed.failure.to_string());
+                bar.suspend(|| output.event(text, &json!({ "event": "missed", "device": device, "failure": failure })));
             }
             _ => {}
         }
@@ -134,6 +138,18 @@ impl Wanted {
     fn show(&self, bar: &ProgressBar, progress: &FetchProgress) {
         bar.set_position(progress.up_to.since(self.from).as_secs());
         bar.set_message(format!("{}, up to {}", counted(progress), times::show(progress.up_to)));
+    }
+
+    fn waiting(&self, device: Option<PeerId>, failure: AskFailure, after: Duration) -> (String, Value) {
+        let whom =
+            device.map_or_else(|| self.publisher.to_string(), |at| format!("{}, at device {at},", self.publisher));
+        let json = json!({
+            "event": "waiting",
+            "device": device.map(|at| at.to_string()),
+            "failure": failure.to_string(),
+            "after_ms": u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+        });
+        (format!("{whom} was asked for keys, but {failure}; trying again in {after:?}"), json)
     }
 
     fn in_words(&self, summary: &FetchProgress) -> String {
