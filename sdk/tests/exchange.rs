@@ -237,10 +237,11 @@ async fn until_read(publisher: &mut HandMade, subscription: &mut Subscription, t
 
 #[tokio::test(flavor = "multi_thread")]
 async fn silence_fails_after_the_timeout_and_is_asked_again_after_a_pause() {
+    const TIMEOUT: Duration = Duration::from_millis(700);
     let net = Net::start().await;
     let mut publisher = HandMade::start(&net, 1).await;
     let mut config = eager();
-    config.requester.key_request_timeout = Duration::from_millis(700);
+    config.requester.key_request_timeout = TIMEOUT;
     let subscriber = net.join(net.builder(2).config(config)).await;
     let mut subscription = subscriber.subscribe(&publisher.stream).await.unwrap();
     within(net.relay.wait_for_peers(&publisher.part(), 1)).await;
@@ -249,15 +250,15 @@ async fn silence_fails_after_the_timeout_and_is_asked_again_after_a_pause() {
     until_read(&mut publisher, &mut subscription, "answered").await;
 
     publisher.key = group_key("another", 3);
+    // Nothing is asked before this: on a machine that stalls, everything only takes longer.
+    let begun = Instant::now();
     publisher.say("one").await;
     let (first, held) = publisher.requested().await;
-    let asked = Instant::now();
     let (failure, after) = next_event(&mut subscription, retry).await;
     assert_eq!(failure, AskFailure::Timeout);
-    assert!(asked.elapsed() >= Duration::from_millis(500), "{:?}", asked.elapsed());
-    let told = Instant::now();
+    assert!(begun.elapsed() >= TIMEOUT, "{:?}", begun.elapsed());
     let (second, reply) = publisher.requested().await;
-    assert!(told.elapsed() + Duration::from_millis(20) >= after, "{:?} of {after:?}", told.elapsed());
+    assert!(begun.elapsed() >= TIMEOUT + after, "{:?}, {after:?} of them a pause", begun.elapsed());
     assert_eq!(first.wanted, second.wanted);
     assert_ne!(first.id, second.id);
     reply.send(publisher.answer(&second).envelope().to_vec());
