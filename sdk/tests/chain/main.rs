@@ -7,6 +7,8 @@
 
 mod anvil;
 mod between;
+#[cfg(feature = "p2p")]
+mod enforcing;
 mod faults;
 mod following;
 mod reading;
