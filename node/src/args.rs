@@ -20,9 +20,9 @@ pub(crate) use grant::{GrantCommand, GrantRevokeArgs, GrantShowArgs, ImportArgs,
 pub(crate) use identity::IdentityCommand;
 pub(crate) use key::{KeyAddArgs, KeyCommand, KeyFetchArgs, KeyListArgs, RingKeyArgs};
 pub(crate) use network::{NetworkArgs, NodeArgs, PublishArgs, SubscribeArgs};
-pub(crate) use registry::{Registry, RegistryArgs};
+pub(crate) use registry::{ChainArgs, Kept, Registry, RegistryArgs, SpendArgs};
 pub(crate) use rhythm::RhythmArgs;
-pub(crate) use stream::{CreateArgs, RevokeArgs, SetArgs, ShowArgs, StreamCommand, SubscribersArgs};
+pub(crate) use stream::{CreateArgs, GrantArgs, RevokeArgs, SetArgs, ShowArgs, StreamCommand, SubscribersArgs};
 
 const EXAMPLES: &str = "\
 Examples:

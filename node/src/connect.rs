@@ -1,10 +1,12 @@
 //! From an opened data folder to a running client that has met the network.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use veilcast::client::{Client, ClientConfig, ClientError, KeySource, Multiaddr};
 
-use crate::args::{NetworkArgs, Registry, RegistryArgs};
+use crate::args::{Kept, NetworkArgs, Registry, RegistryArgs};
+use crate::chain;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::session::Session;
@@ -23,14 +25,15 @@ pub(crate) const fn keys(pre_agreed_only: bool) -> KeySource {
 pub(crate) async fn start(
     session: Session,
     args: &NetworkArgs,
-    registry: RegistryArgs,
+    registry: &RegistryArgs,
     config: ClientConfig,
     output: Output,
 ) -> Result<Client, Failure> {
     let mut builder = Client::builder(session.identity).store(session.store).config(config);
     builder = match registry.registry {
-        Registry::Local => builder,
-        Registry::Grants => builder.signed_grants(),
+        Registry::Kept(Kept::Local) => builder,
+        Registry::Kept(Kept::Grants) => builder.signed_grants(),
+        Registry::Chain(deployment) => builder.permissions(Arc::new(chain::open(deployment, &registry.chain)?)),
     };
     for address in listen_on(args) {
         builder = builder.listen(address);

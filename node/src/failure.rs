@@ -13,6 +13,7 @@ use veilcast::network::NetworkError;
 use veilcast::permission::{AccessError, GrantError, RegistryError};
 use veilcast::stream::StreamIdError;
 
+use crate::chain::ChainFailure;
 use crate::commands::grant::GrantInputError;
 use crate::commands::key::KeyInputError;
 use crate::commands::key::fetch::KeyFetchError;
@@ -62,6 +63,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Access(#[from] AccessError),
     #[error(transparent)]
+    Chain(#[from] ChainFailure),
+    #[error(transparent)]
     StreamId(#[from] StreamIdError),
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -94,6 +97,7 @@ impl Failure {
             Self::OutputClosed => Exit::Done,
             Self::StreamId(_) | Self::Key(_) | Self::Log(_) | Self::RevokedTogether => Exit::Usage,
             Self::KeyInput(error) => error.exit(),
+            Self::Chain(error) => error.exit(),
             Self::KeyFetch(error) => error.exit(),
             Self::Registry(RegistryError::Period(_)) | Self::Grant(GrantError::Period(_)) => Exit::Usage,
             Self::GrantInput(error) => error.exit(),

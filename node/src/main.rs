@@ -1,6 +1,7 @@
 //! `veilcast`: identities, streams, relays, publishers and subscribers from the command line.
 
 mod args;
+mod chain;
 mod commands;
 mod connect;
 mod data_dir;

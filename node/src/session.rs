@@ -8,7 +8,8 @@ use veilcast::key_store::{RecordStore, SledKeyStore, Unlock};
 use veilcast::permission::{AccessList, Issuer, LocalRegistry, PermissionSource, SignedGrants};
 use veilcast::publisher::GrantLedger;
 
-use crate::args::{Registry, Shared};
+use crate::args::{Kept, Registry, RegistryArgs, Shared};
+use crate::chain::{self, ChainFailure};
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -20,17 +21,20 @@ pub(crate) struct Session {
     pub(crate) store: Arc<SledKeyStore>,
 }
 
+/// The identity alone, which needs no store: another process may have it open.
+pub(crate) fn identity(shared: &Shared) -> Result<Identity, Failure> {
+    let dir = DataDir::find(shared.data_dir.as_deref())?;
+    let unlock = unlock_identity(&dir, shared)?;
+    load_identity(&dir, &unlock)
+}
+
 impl Session {
     /// Opens a folder that has an identity.
     pub(crate) fn open(shared: &Shared) -> Result<Self, Failure> {
         let dir = DataDir::find(shared.data_dir.as_deref())?;
-        if !dir.identity().exists() {
-            return Err(Failure::NoIdentity { folder: dir.path().into() });
-        }
-        let unlock = unlock::find(&dir, shared.passphrase_file.as_deref())?;
-        let password = unlock::identity_password(&unlock)?;
+        let unlock = unlock_identity(&dir, shared)?;
         // The identity first: a store would be made with whatever passphrase was typed, also a wrong one.
-        let identity = Identity::load_keystore(&dir.identity(), &password)?;
+        let identity = load_identity(&dir, &unlock)?;
         let store = open_store(&dir, &unlock)?;
         Ok(Self { identity, store })
     }
@@ -71,16 +75,18 @@ impl Session {
     }
 
     /// Who decides about permissions.
-    pub(crate) fn source(&self, registry: Registry) -> Arc<dyn PermissionSource> {
-        match registry {
-            Registry::Local => Arc::new(self.registry()),
-            Registry::Grants => self.signed_grants(),
-        }
+    pub(crate) fn source(&self, args: &RegistryArgs) -> Result<Arc<dyn PermissionSource>, ChainFailure> {
+        Ok(match args.registry {
+            Registry::Kept(Kept::Local) => Arc::new(self.registry()),
+            Registry::Kept(Kept::Grants) => self.signed_grants(),
+            Registry::Chain(deployment) => Arc::new(chain::open(deployment, &args.chain)?),
+        })
     }
 
-    /// Whom this identity serves, of those whom the registry allows.
-    pub(crate) fn access(&self, registry: Registry) -> AccessList {
-        AccessList::new(self.source(registry), Arc::clone(&self.store) as Arc<dyn RecordStore>, self.identity.user())
+    /// Whom this identity serves, of those whom a registry allows: the lists are the same beside any of them.
+    pub(crate) fn access(&self) -> AccessList {
+        let store = Arc::clone(&self.store) as Arc<dyn RecordStore>;
+        AccessList::new(Arc::new(self.registry()), store, self.identity.user())
     }
 
     /// How far back the keys of streams are handed out.
@@ -92,6 +98,18 @@ impl Session {
     pub(crate) fn ledger(&self) -> GrantLedger {
         GrantLedger::new(Arc::clone(&self.store) as Arc<dyn RecordStore>, self.identity.user())
     }
+}
+
+fn unlock_identity(dir: &DataDir, shared: &Shared) -> Result<Unlock, Failure> {
+    if !dir.identity().exists() {
+        return Err(Failure::NoIdentity { folder: dir.path().into() });
+    }
+    Ok(unlock::find(dir, shared.passphrase_file.as_deref())?)
+}
+
+fn load_identity(dir: &DataDir, unlock: &Unlock) -> Result<Identity, Failure> {
+    let password = unlock::identity_password(unlock)?;
+    Ok(Identity::load_keystore(&dir.identity(), &password)?)
 }
 
 fn open_store(dir: &DataDir, unlock: &Unlock) -> Result<Arc<SledKeyStore>, Failure> {

@@ -1,13 +1,24 @@
 //! `--registry`: who decides about permissions.
 
+use std::fmt;
 use std::str::FromStr;
 
 use clap::Args;
+use veilcast::permission::ethereum::Deployment;
 
 /// A permission source, as it is named on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Registry {
-    /// Grants given in this data folder.
+    /// In the data folder.
+    Kept(Kept),
+    /// A contract.
+    Chain(Deployment),
+}
+
+/// What is kept in the data folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// Grants given in it.
     Local,
     /// What streams' owners signed.
     Grants,
@@ -18,17 +29,63 @@ impl FromStr for Registry {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "local" => Ok(Self::Local),
-            "grants" => Ok(Self::Grants),
-            other => Err(format!("a registry is local or grants, not {other:?}")),
+            "local" => Ok(Self::Kept(Kept::Local)),
+            "grants" => Ok(Self::Kept(Kept::Grants)),
+            other => other.parse().map(Self::Chain).map_err(|error| format!("a registry is local or grants; {error}")),
         }
     }
 }
 
 /// Who decides.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct RegistryArgs {
-    /// Who decides about permissions: local, the grants given in this folder, or grants, what streams' owners signed
+    /// Who decides about permissions: local, the grants given in this folder; grants, what streams' owners signed; or a contract: that
+    /// on polygon, amoy, peaq or iotex, or at an 0xADDRESS
     #[arg(long, value_name = "NAME", default_value = "local", env = "VEILCAST_REGISTRY", hide_env_values = true)]
     pub(crate) registry: Registry,
+    #[command(flatten)]
+    pub(crate) chain: ChainArgs,
+}
+
+/// How a contract is asked.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "With a contract as the registry")]
+pub(crate) struct ChainArgs {
+    /// An endpoint of the chain (JSON-RPC, http:// or https://); of several the next is asked while one fails. Others on this
+    /// machine see the command line: a URL with a key in it is better set as VEILCAST_RPC, several separated by commas
+    #[arg(long, value_name = "URL", env = "VEILCAST_RPC", hide_env_values = true, value_delimiter = ',')]
+    pub(crate) rpc: Vec<RpcUrl>,
+    /// How many endpoints must say the same about a permission
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) agree: usize,
+    /// How many blocks lie on top of the one whose grants count [default: 12]
+    #[arg(long, value_name = "N")]
+    pub(crate) confirmations: Option<u64>,
+}
+
+/// May have the key of a customer in it: never shown.
+#[derive(Clone)]
+pub(crate) struct RpcUrl(pub(crate) String);
+
+impl FromStr for RpcUrl {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Debug for RpcUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RpcUrl(..)")
+    }
+}
+
+/// For what costs gas.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "With a contract as the registry")]
+pub(crate) struct SpendArgs {
+    /// Send the transaction without asking; what it may cost is shown all the same
+    #[arg(long)]
+    pub(crate) yes: bool,
 }

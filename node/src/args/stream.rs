@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, value_parser};
 use veilcast::exchange::{HistoryPolicy, HistoryPolicyError};
 use veilcast::{Permission, StreamId, UserId};
 
-use super::{PeriodArgs, RegistryArgs, RhythmArgs};
+use super::{PeriodArgs, RegistryArgs, RhythmArgs, SpendArgs};
 use crate::times::parse_span;
 
 /// `veilcast stream ...`
@@ -32,6 +32,7 @@ Examples:
   veilcast stream create sensors/roof --partitions 4
   STREAM=$(veilcast stream create prices)
   veilcast stream create prices --registry grants       permissions that you sign (veilcast grant)
+  veilcast stream create prices --registry polygon --rpc URL      on a chain; what it costs is said first
   veilcast stream create prices --history since-grant-start      who buys today reads nothing of yesterday
   veilcast stream create prices --json | jq -r .id")]
 pub(crate) struct CreateArgs {
@@ -53,6 +54,8 @@ pub(crate) struct CreateArgs {
     pub(crate) history: Option<HistoryPolicy>,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
+    #[command(flatten)]
+    pub(crate) spend: SpendArgs,
 }
 
 /// `veilcast stream grant`
@@ -65,6 +68,7 @@ Examples:
   veilcast stream grant STREAM 0xUSER --until 1830297600000        unix milliseconds
   veilcast stream grant STREAM 0xUSER --permission publish
   veilcast stream grant STREAM 0xUSER --for 30d --registry grants  as: veilcast grant issue
+  veilcast stream grant STREAM 0xUSER --for 30d --registry polygon --rpc URL --yes
 
 T is RFC 3339, unix milliseconds, or a span from now such as 2h.")]
 pub(crate) struct GrantArgs {
@@ -72,6 +76,8 @@ pub(crate) struct GrantArgs {
     pub(crate) period: PeriodArgs,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
+    #[command(flatten)]
+    pub(crate) spend: SpendArgs,
 }
 
 /// `veilcast stream revoke`
@@ -89,6 +95,8 @@ pub(crate) struct RevokeArgs {
     pub(crate) permission: Option<Permission>,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
+    #[command(flatten)]
+    pub(crate) spend: SpendArgs,
 }
 
 /// `veilcast stream show`
@@ -146,6 +154,8 @@ pub(crate) struct SetArgs {
     pub(crate) history: Option<HistoryPolicy>,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
+    #[command(flatten)]
+    pub(crate) spend: SpendArgs,
 }
 
 /// `veilcast stream subscribers`

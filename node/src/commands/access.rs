@@ -5,15 +5,14 @@ use veilcast::StreamId;
 use veilcast::permission::{AccessList, AccessRules, Rule};
 
 use super::now;
-use crate::args::{AccessCommand, ClearArgs, ListedArgs, Registry, Shared};
+use crate::args::{AccessCommand, ClearArgs, ListedArgs, Shared};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::session::Session;
 
 pub(crate) fn run(command: &AccessCommand, shared: &Shared, output: Output) -> Result<Exit, Failure> {
-    // The lists are the same beside any registry.
-    let lists = Session::open(shared)?.access(Registry::Local);
+    let lists = Session::open(shared)?.access();
     match command {
         AccessCommand::Allow(args) => set(args, Rule::Allow, &lists, output)?,
         AccessCommand::Deny(args) => set(args, Rule::Deny, &lists, output)?,

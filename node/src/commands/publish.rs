@@ -36,7 +36,7 @@ pub(crate) async fn run(
     let part = destination(&session, &args).await?;
     let mut config = ClientConfig::default();
     config.keys = connect::keys(args.pre_agreed_only);
-    let Some(started) = stop.or(connect::start(session, &args.network, args.registry, config, output)).await else {
+    let Some(started) = stop.or(connect::start(session, &args.network, &args.registry, config, output)).await else {
         return Ok(Exit::Done);
     };
     let client = started?;
@@ -59,7 +59,7 @@ pub(crate) async fn run(
 
 /// Where the messages go. Refusals come from here, before anything is sent or waited for.
 async fn destination(session: &Session, args: &PublishArgs) -> Result<StreamPart, Failure> {
-    let (source, user, stream) = (session.source(args.registry.registry), session.identity.user(), &args.stream);
+    let (source, user, stream) = (session.source(&args.registry)?, session.identity.user(), &args.stream);
     let (permission, now) = (Permission::Publish, now());
     let refused = |refusal| ClientError::NotPermitted { user, stream: stream.clone(), permission, refusal };
     source.check(stream, user, permission, now).await.map_err(refused)?;

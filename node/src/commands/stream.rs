@@ -1,5 +1,7 @@
 //! `veilcast stream`: your streams, and who may do what on them until when.
 
+mod chain;
+mod settings;
 mod show;
 pub(crate) mod subscribers;
 
@@ -11,7 +13,9 @@ use veilcast::{Period, Permission, StreamId, UserId};
 
 pub(crate) use self::show::state;
 use super::{grant, history, now, rhythm};
-use crate::args::{CreateArgs, PeriodArgs, Registry, RevokeArgs, SetArgs, Shared, ShowArgs, StreamCommand};
+use crate::args::{
+    CreateArgs, Kept, PeriodArgs, Registry, RegistryArgs, RevokeArgs, SetArgs, Shared, ShowArgs, StreamCommand,
+};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -19,38 +23,49 @@ use crate::session::Session;
 use crate::times;
 
 pub(crate) fn run(command: &StreamCommand, shared: &Shared, output: Output) -> Result<Exit, Failure> {
+    let kept = match registry_of(command).registry {
+        Registry::Kept(kept) => kept,
+        Registry::Chain(deployment) => {
+            return super::in_runtime(|stop| chain::run(command, deployment, shared, output, stop));
+        }
+    };
     let session = Session::open(shared)?;
     match command {
-        StreamCommand::Create(args) => create(args, &session, output)?,
-        StreamCommand::Grant(args) => match args.registry.registry {
-            Registry::Local => grant_here(&args.period, &session.registry(), output)?,
-            Registry::Grants => grant::issue(&args.period, &session, output)?,
+        StreamCommand::Create(args) => create(args, kept, &session, output)?,
+        StreamCommand::Grant(args) => match kept {
+            Kept::Local => grant_here(&args.period, &session.registry(), output)?,
+            Kept::Grants => grant::issue(&args.period, &session, output)?,
         },
-        StreamCommand::Revoke(args) => revoke(args, &session, output)?,
-        StreamCommand::Set(args) => set(args, &session, output)?,
-        StreamCommand::Show(args) => show(args, &session, output)?,
+        StreamCommand::Revoke(args) => revoke(args, kept, &session, output)?,
+        StreamCommand::Set(args) => set(args, kept, &session, output)?,
+        StreamCommand::Show(args) => show(args, kept, &session, output)?,
         // It may have to wait for its registry, so it is run elsewhere.
         StreamCommand::Subscribers(_) => {}
     }
     Ok(Exit::Done)
 }
 
-fn create(args: &CreateArgs, session: &Session, output: Output) -> Result<(), Failure> {
+const fn registry_of(command: &StreamCommand) -> &RegistryArgs {
+    match command {
+        StreamCommand::Create(args) => &args.registry,
+        StreamCommand::Grant(args) => &args.registry,
+        StreamCommand::Revoke(args) => &args.registry,
+        StreamCommand::Set(args) => &args.registry,
+        StreamCommand::Show(args) => &args.registry,
+        StreamCommand::Subscribers(args) => &args.registry,
+    }
+}
+
+fn create(args: &CreateArgs, kept: Kept, session: &Session, output: Output) -> Result<(), Failure> {
     let stream = StreamId::of(session.identity.user(), &args.path)?;
-    match args.registry.registry {
-        Registry::Local => create_here(args, &stream, &session.registry())?,
-        Registry::Grants => create_signed(args, &stream, session)?,
+    match kept {
+        Kept::Local => create_here(args, &stream, &session.registry())?,
+        Kept::Grants => create_signed(args, &stream, session)?,
     }
-    let policy = args.rhythm.over(KeyPolicy::load(&*session.store, &stream)?);
-    if args.rhythm.is_given() {
-        policy.save(&*session.store, &stream)?;
-    }
-    if let Some(history) = args.history {
-        session.histories().set(&stream, history)?;
-    }
+    settings::keep(session, &stream, &args.rhythm, args.history)?;
     let mut json = json!({ "id": stream.as_str(), "partitions": args.partitions, "public": args.public });
     json["history"] = history::word(session.histories().of(&stream)?).into();
-    json["key_policy"] = rhythm::in_json(policy);
+    json["key_policy"] = rhythm::in_json(KeyPolicy::load(&*session.store, &stream)?);
     output.result(&stream, &json)
 }
 
@@ -100,16 +115,16 @@ fn grant_here(args: &PeriodArgs, registry: &LocalRegistry, output: Output) -> Re
     output.result(text, &json)
 }
 
-fn revoke(args: &RevokeArgs, session: &Session, output: Output) -> Result<(), Failure> {
-    match (args.registry.registry, args.permission) {
-        (Registry::Local, permission) => {
+fn revoke(args: &RevokeArgs, kept: Kept, session: &Session, output: Output) -> Result<(), Failure> {
+    match (kept, args.permission) {
+        (Kept::Local, permission) => {
             revoke_here(args, permission.unwrap_or(Permission::Subscribe), &session.registry(), output)
         }
-        (Registry::Grants, None) => {
+        (Kept::Grants, None) => {
             let everything = Revoked::User { user: args.user, through: u64::MAX };
             grant::revoke(&args.stream, &everything, session, output)
         }
-        (Registry::Grants, Some(_)) => Err(Failure::RevokedTogether),
+        (Kept::Grants, Some(_)) => Err(Failure::RevokedTogether),
     }
 }
 
@@ -132,52 +147,37 @@ fn revoke_here(
     output.result(text, &json)
 }
 
-fn show(args: &ShowArgs, session: &Session, output: Output) -> Result<(), Failure> {
-    match (args.registry.registry, &args.stream) {
-        (Registry::Local, Some(stream)) => show::one(stream, session, &session.registry(), output),
-        (Registry::Local, None) => show::all(session, &session.registry(), output),
-        (Registry::Grants, Some(stream)) => grant::show_stream(stream, session, output),
-        (Registry::Grants, None) => grant::show_streams(session, output),
+fn show(args: &ShowArgs, kept: Kept, session: &Session, output: Output) -> Result<(), Failure> {
+    match (kept, &args.stream) {
+        (Kept::Local, Some(stream)) => show::one(stream, session, &session.registry(), output),
+        (Kept::Local, None) => show::all(session, &session.registry(), output),
+        (Kept::Grants, Some(stream)) => grant::show_stream(stream, session, output),
+        (Kept::Grants, None) => grant::show_streams(session, output),
     }
 }
 
-fn set(args: &SetArgs, session: &Session, output: Output) -> Result<(), Failure> {
+fn set(args: &SetArgs, kept: Kept, session: &Session, output: Output) -> Result<(), Failure> {
     let who = args.public || args.private || !args.publisher.is_empty() || !args.no_publisher.is_empty();
     // On a stream of somebody else, which is on record with him, there is still how far back keys of our own are handed out.
     let history_only = !(who || args.rhythm.is_given());
     let is_mine = args.stream.owner() == Some(session.identity.user());
-    match args.registry.registry {
-        Registry::Local if is_mine || !history_only => {
+    match kept {
+        Kept::Local if is_mine || !history_only => {
             known(&session.registry(), &args.stream)?;
             set_here(args, &session.registry())?;
         }
-        Registry::Grants if who => set_signed(args, session)?,
-        Registry::Grants if !history_only => grant::must_be_known(&args.stream, session)?,
+        Kept::Grants if who => set_signed(args, session)?,
+        Kept::Grants if !history_only => grant::must_be_known(&args.stream, session)?,
         _ => {}
     }
     let (mut json, mut said) = (json!({ "id": args.stream.as_str() }), Vec::new());
     if args.public || args.private {
         json["public"] = args.public.into();
-        let who = if args.public { "everybody" } else { "only who has a grant" };
-        said.push(format!("{who} may read {} from the next message on", args.stream));
+        said.push(settings::who_may_read(&args.stream, args.public));
     }
     said.extend(args.publisher.iter().map(|user| format!("{user} may publish on {}", args.stream)));
     said.extend(args.no_publisher.iter().map(|user| format!("{user} may no longer publish on {}", args.stream)));
-    if args.rhythm.is_given() {
-        let policy = args.rhythm.over(KeyPolicy::load(&*session.store, &args.stream)?);
-        policy.save(&*session.store, &args.stream)?;
-        json["key_policy"] = rhythm::in_json(policy);
-        said.push(match policy.is_never() {
-            true => format!("the key of {} changes by hand, and when a grant ends", args.stream),
-            false => format!("the key of {} {}", args.stream, rhythm::in_words(policy)),
-        });
-    }
-    if let Some(policy) = args.history {
-        session.histories().set(&args.stream, policy)?;
-        json["history"] = history::word(policy).into();
-        let what = history::in_words(policy);
-        said.push(format!("of {} are handed out, from the next request on: {what}", args.stream));
-    }
+    said.extend(settings::keep(session, &args.stream, &args.rhythm, args.history)?.told(&mut json));
     output.result(said.join("\n"), &json)
 }
 

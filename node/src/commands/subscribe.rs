@@ -30,7 +30,7 @@ pub(crate) async fn run(
     mut stop: Interrupt,
 ) -> Result<Exit, Failure> {
     let session = Session::open(&shared)?;
-    let Some(started) = stop.or(connect::start(session, &args.network, args.registry, config(&args), output)).await
+    let Some(started) = stop.or(connect::start(session, &args.network, &args.registry, config(&args), output)).await
     else {
         return Ok(Exit::Done);
     };

@@ -23,7 +23,14 @@ pub const LOCAL: &str = "/ip4/127.0.0.1/tcp/0";
 /// The binary, without anything of this machine's own setup.
 pub fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_veilcast"));
-    for variable in ["VEILCAST_DATA_DIR", "VEILCAST_PASSPHRASE", "VEILCAST_LOG", "VEILCAST_REGISTRY", "XDG_DATA_HOME"] {
+    for variable in [
+        "VEILCAST_DATA_DIR",
+        "VEILCAST_PASSPHRASE",
+        "VEILCAST_LOG",
+        "VEILCAST_REGISTRY",
+        "VEILCAST_RPC",
+        "XDG_DATA_HOME",
+    ] {
         command.env_remove(variable);
     }
     command.args(args);

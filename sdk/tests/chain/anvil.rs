@@ -63,10 +63,16 @@ impl Chain {
 
     /// A chain whose first block is made at [`START`], with the contract and its proxy deployed.
     pub async fn start() -> Self {
+        Self::start_with(&["--timestamp", &START.to_string()]).await
+    }
+
+    /// A chain that goes by the machine's clock.
+    #[allow(dead_code, reason = "for tests of whole processes")]
+    pub async fn start_now() -> Self {
         Self::start_with(&[]).await
     }
 
-    pub async fn start_with(arguments: &[&str]) -> Self {
+    async fn start_with(arguments: &[&str]) -> Self {
         let (node, url) = start_node(arguments);
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
         let abi = parse_abi(&WRITES).unwrap();
@@ -227,7 +233,7 @@ impl Drop for Chain {
 /// The node, and where it listens.
 fn start_node(arguments: &[&str]) -> (Child, String) {
     let mut command = Command::new(tool(NODE));
-    command.args(["--host", "127.0.0.1", "--port", "0", "--timestamp", &START.to_string()]).args(arguments);
+    command.args(["--host", "127.0.0.1", "--port", "0"]).args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut node = command.spawn().unwrap();
     let mut lines = BufReader::new(node.stdout.take().unwrap()).lines();

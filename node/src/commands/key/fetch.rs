@@ -39,7 +39,7 @@ pub(crate) async fn run(
 ) -> Result<Exit, Failure> {
     let session = Session::open(&shared)?;
     let wanted = Wanted::of(&args, session.identity.user())?;
-    let Some(started) = stop.or(connect::start(session, &args.network, args.registry, config(), output)).await else {
+    let Some(started) = stop.or(connect::start(session, &args.network, &args.registry, config(), output)).await else {
         return Ok(Exit::Failed);
     };
     let client = started?;

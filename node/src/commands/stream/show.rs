@@ -72,7 +72,7 @@ fn described(stream: &StreamId, info: &StreamInfo, history: HistoryPolicy) -> Va
     json!({ "id": id, "partitions": info.partitions, "public": info.public, "history": history })
 }
 
-fn headline(stream: &StreamId, info: &StreamInfo) -> String {
+pub(super) fn headline(stream: &StreamId, info: &StreamInfo) -> String {
     let parts = if info.partitions == 1 { "1 partition".into() } else { format!("{} partitions", info.partitions) };
     let who = if info.public { "public, readable by everybody" } else { "encrypted, for subscribers" };
     format!("{stream}  {parts}, {who}")

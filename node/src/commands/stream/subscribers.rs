@@ -41,12 +41,12 @@ pub(crate) async fn run(
 }
 
 async fn rows(args: &SubscribersArgs, session: &Session) -> Result<Vec<Row>, Failure> {
-    let (stream, now, source) = (&args.stream, now(), session.source(args.registry.registry));
+    let (stream, now, source) = (&args.stream, now(), session.source(&args.registry)?);
     let (user, permission) = (session.identity.user(), Permission::Subscribe);
     let refused = |refusal: Refusal| ClientError::NotPermitted { user, stream: stream.clone(), permission, refusal };
     let known = source.stream_at(stream, now).await.map_err(refused)?;
     known.ok_or_else(|| RegistryError::NoStream { stream: stream.clone() })?;
-    let rules = session.access(args.registry.registry).rules(stream)?;
+    let rules = session.access().rules(stream)?;
     let holders = session.ledger().holders(stream)?;
     let newest: HashMap<UserId, String> =
         holders.iter().map(|holder| (holder.user, holder.newest_key.to_string())).collect();

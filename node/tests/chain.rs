@@ -1,0 +1,141 @@
+//! A contract as the registry, from the command line: the real contract on a real node.
+#![allow(clippy::unwrap_used, reason = "a failed test is what it is for")]
+
+#[path = "../../sdk/tests/chain/anvil.rs"]
+#[allow(dead_code, unreachable_pub, reason = "this test uses some of it")]
+mod anvil;
+mod common;
+
+use anvil::Chain;
+use common::{Home, Run};
+use veilcast::UserId;
+
+const USER: &str = "0x00000000000000000000000000000000000000bb";
+const COIN: u128 = 1_000_000_000_000_000_000;
+
+/// A chain, and a seller with an account on it.
+struct Market {
+    chain: Chain,
+    seller: Home,
+}
+
+impl Market {
+    async fn open() -> Self {
+        let (chain, seller) = (Chain::start_now().await, Home::new());
+        chain.give(seller.address().parse().unwrap(), COIN).await;
+        Self { chain, seller }
+    }
+
+    fn contract(&self) -> String {
+        UserId::from_bytes(self.chain.contract.0).to_string()
+    }
+
+    /// Of the seller, with the contract as the registry.
+    fn run(&self, args: &[&str]) -> Run {
+        let contract = self.contract();
+        self.seller.run(&[args, &["--registry", &contract, "--rpc", &self.chain.url, "--confirmations", "0"]].concat())
+    }
+
+    fn stream(&self) -> String {
+        self.run(&["stream", "create", "prices", "--partitions", "3", "--yes"]).ok()
+    }
+
+    async fn sent(&self) -> u64 {
+        self.chain.transactions(self.seller.address().parse().unwrap()).await
+    }
+
+    async fn ends(&self, stream: &str) -> u64 {
+        self.chain.entry(&stream.parse().unwrap(), USER.parse().unwrap()).await.subscribe.as_u64()
+    }
+}
+
+#[tokio::test]
+async fn on_a_chain_a_stream_is_made_and_granted_and_revoked_and_each_cost_is_said_before_it_is_sent() {
+    let market = Market::open().await;
+    let created = market.run(&["stream", "create", "prices", "--partitions", "3", "--yes"]);
+    let (cost, sent) =
+        (created.stderr.find("costs at most").unwrap(), created.stderr.find("sent as transaction").unwrap());
+    assert!(cost < sent && created.stderr.contains("gwei"), "{created:#?}");
+    let stream = created.ok();
+    assert_eq!(stream, format!("{}/prices", market.seller.address()));
+
+    let grant = market.run(&["stream", "grant", &stream, USER, "--for", "30d", "--yes", "--json"]).json();
+    let until = grant["until"].as_u64().unwrap();
+    assert_eq!(market.ends(&stream).await, until / 1000);
+    assert_eq!(grant["registry"].as_str().unwrap().to_lowercase(), market.contract());
+    assert_eq!(grant["transaction"].as_str().unwrap().len(), 66);
+
+    market.run(&["stream", "revoke", &stream, USER, "--yes"]).ok();
+    assert_eq!(market.ends(&stream).await, 0);
+    assert_eq!(market.sent().await, 3);
+}
+
+#[tokio::test]
+async fn a_stream_on_a_chain_is_shown_made_public_and_private_again_and_a_broken_off_creation_goes_on() {
+    let market = Market::open().await;
+    let stream = market.stream();
+    let shown = || market.run(&["stream", "show", &stream, "--json"]).json();
+    assert_eq!((shown()["partitions"].as_u64(), shown()["public"].as_bool()), (Some(3), Some(false)));
+    assert_eq!(shown()["permissions"]["publish"]["state"], "active");
+    market.run(&["stream", "set", &stream, "--public", "--rotate-every", "1000", "--yes"]).ok();
+    assert_eq!(shown()["public"], true);
+    assert_eq!(market.sent().await, 2);
+    // As if the transaction that made it public had not been sent yet.
+    market.run(&["stream", "set", &stream, "--private", "--yes"]).ok();
+    let again = market.run(&["stream", "create", "prices", "--partitions", "3", "--public", "--yes"]);
+    assert!(again.stderr.contains("exists already"), "{again:#?}");
+    assert_eq!((again.ok(), shown()["public"].as_bool()), (stream.clone(), Some(true)));
+    assert_eq!(market.sent().await, 4);
+    market.run(&["stream", "create", "prices", "--yes"]).failed(1, &["exists already with 3"]);
+    market.run(&["stream", "show"]).failed(2, &["no list of streams"]);
+    let other = format!("{}/other", market.seller.address());
+    market.run(&["stream", "show", &other]).failed(1, &["knows no stream"]);
+}
+
+#[tokio::test]
+async fn nothing_is_sent_that_nobody_agreed_to() {
+    let market = Market::open().await;
+    market.run(&["stream", "create", "prices"]).failed(2, &["costs at most", "--yes"]);
+    assert_eq!(market.sent().await, 0);
+}
+
+#[tokio::test]
+async fn what_the_contract_or_the_account_does_not_allow_says_why_and_what_to_do() {
+    let market = Market::open().await;
+    let stream = market.stream();
+    let foreign = market.chain.create("foreign", "{}").await.to_string();
+    market
+        .run(&["stream", "grant", &foreign, USER, "--yes"])
+        .failed(1, &["error_noSharePermission", "what to do next"]);
+    let nobody = "0x0000000000000000000000000000000000000000";
+    market.run(&["stream", "grant", &stream, nobody, "--yes"]).failed(2, &["everybody"]);
+    let past = ["stream", "grant", &stream, USER, "--until", "2020-01-01T00:00:00Z", "--yes"];
+    market.run(&past).failed(2, &["in the past", "--until"]);
+    let later = ["stream", "grant", &stream, USER, "--from", "2h", "--for", "30d", "--yes"];
+    market.run(&later).failed(2, &["cannot begin at", "--from"]);
+    market.chain.give(market.seller.address().parse().unwrap(), 1000).await;
+    market
+        .run(&["stream", "grant", &stream, USER, "--yes"])
+        .failed(1, &["the account has 1000 wei", "send some coins"]);
+    assert_eq!(market.sent().await, 1);
+}
+
+#[tokio::test]
+async fn a_registry_that_cannot_be_asked_says_which_endpoint_failed_and_how() {
+    let market = Market::open().await;
+    let (home, contract) = (&market.seller, market.contract());
+    let show = |registry: &str, rpc: &[&str]| {
+        let stream = format!("{}/prices", home.address());
+        home.run(&[&["stream", "show", &stream, "--registry", registry], rpc].concat())
+    };
+    show("polygon", &[]).failed(2, &["--rpc URL"]);
+    show("atlantis", &[]).failed(2, &["polygon, amoy, peaq, iotex"]);
+    show(&contract, &["--rpc", "ftp://x"]).failed(2, &["http://"]);
+    show(&contract, &["--rpc", &market.chain.url, "--agree", "2"]).failed(2, &["2 different RPC endpoints"]);
+    show(&contract, &["--rpc", "http://127.0.0.1:1/secret-of-a-customer"])
+        .failed(1, &["cannot be reached", "127.0.0.1:1"]);
+    show("polygon", &["--rpc", &market.chain.url]).failed(1, &["is on chain 31337, not 137"]);
+    show(USER, &["--rpc", &market.chain.url]).failed(1, &["no contract at"]);
+    let down = show(&contract, &["--rpc", "http://127.0.0.1:1/secret-of-a-customer", "-v"]);
+    assert!(!down.stderr.contains("secret-of"), "{down:#?}");
+}
