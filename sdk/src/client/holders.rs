@@ -84,10 +84,15 @@ impl Holders {
         Ok(blocking(move || ledger.places(&stream, after, limit)).await??)
     }
 
-    pub(super) async fn all(&self, stream: &StreamId) -> Result<Vec<Holder>, ClientError> {
-        self.flush().await;
+    /// Those on disk, without waiting for what was noted just now.
+    pub(super) async fn known(&self, stream: &StreamId) -> Result<Vec<Holder>, ClientError> {
         let (ledger, stream) = (self.ledger.clone(), stream.clone());
         Ok(blocking(move || ledger.holders(&stream)).await??)
+    }
+
+    pub(super) async fn all(&self, stream: &StreamId) -> Result<Vec<Holder>, ClientError> {
+        self.flush().await;
+        self.known(stream).await
     }
 
     pub(super) async fn deliveries(&self, stream: &StreamId, user: UserId) -> Result<Vec<GivenKey>, ClientError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use veilcast_key_store::{GroupKey, KeyOrigin};
 
 use super::agreeing::Sealing;
@@ -15,14 +16,17 @@ use super::{announcing, updating};
 use crate::cipher::MessageCipher;
 use crate::identity::UserId;
 use crate::message::{Draft, Payload, compose};
-use crate::permission::{Permission, PermissionSource, StreamInfo};
-use crate::publisher::{Chain, Due, EndWatch, KeyPolicy, KeySchedule, MessageStep, Meter, policy};
+use crate::permission::{Grant, Permission, PermissionSource, Refusal, StreamInfo, Subscriber};
+use crate::publisher::{Chain, Due, EndWatch, Holder, KeyPolicy, KeySchedule, MessageStep, Meter, policy};
 use crate::stream::{Partition, StreamId, StreamPart};
 use crate::time::Timestamp;
 use crate::wire::{Frame, MessageRef};
 
 /// How long what a source said about a stream is believed, if it did not say that something changed.
 const INFO_FRESHNESS: Duration = Duration::from_secs(5);
+
+/// How often it is looked who was given keys while a source cannot tell who subscribes.
+const SUPPOSE_EVERY: Duration = Duration::from_secs(1);
 
 /// This publisher on one stream: its keys, and a chain per partition. One caller at a time.
 pub(super) struct StreamPublisher {
@@ -36,6 +40,8 @@ pub(super) struct StreamPublisher {
     /// What seals, as of that state of the rings and of `pre_agreed`.
     sealing: Option<(u64, bool, Sealing)>,
     info: Option<(StreamInfo, Timestamp, u64)>,
+    /// When it was last looked who was given keys, because the source could not tell who subscribes.
+    supposed: Option<Instant>,
     announced: HashMap<u32, Timestamp>,
 }
 
@@ -66,6 +72,7 @@ impl Shared {
             cipher: None,
             sealing: None,
             info: None,
+            supposed: None,
             announced: HashMap::new(),
         };
         let fresh = Arc::new(tokio::sync::Mutex::new(fresh));
@@ -238,14 +245,39 @@ impl StreamPublisher {
     pub(super) async fn ended(&mut self, shared: &Shared, stream: &StreamId) -> &[UserId] {
         let (now, changes) = (shared.now(), shared.source.changes());
         if !self.ends.is_current(now, changes) {
-            let subscribers = shared.subscribers(stream).await;
-            if let Err(refusal) = &subscribers {
-                tracing::warn!(%stream, %refusal, "cannot tell who subscribes; going by what was known");
+            match shared.subscribers(stream).await {
+                Ok(subscribers) => {
+                    self.ends.learn(now, changes, Some(subscribers));
+                    self.supposed = None;
+                }
+                Err(refusal) => {
+                    self.ends.learn(now, changes, None);
+                    self.suppose(shared, stream, now, refusal).await;
+                }
             }
-            self.ends.learn(now, changes, subscribers.ok());
             self.save_ends(shared, stream).await;
         }
         self.ends.ended()
+    }
+
+    /// The source cannot tell who subscribes: goes by what was known, and by who was given keys under which grants.
+    async fn suppose(&mut self, shared: &Shared, stream: &StreamId, now: Timestamp, refusal: Refusal) {
+        if self.supposed.is_some_and(|at| at.elapsed() < SUPPOSE_EVERY) {
+            return;
+        }
+        if self.supposed.replace(Instant::now()).is_none() {
+            tracing::warn!(%stream, %refusal, "cannot tell who subscribes; going by what is known and who was given keys");
+        }
+        match shared.holders.known(stream).await {
+            Ok(holders) => {
+                let of = |holder: Holder| Subscriber {
+                    user: holder.user,
+                    grant: Grant::new(Permission::Subscribe, holder.grant),
+                };
+                self.ends.suppose(now, holders.into_iter().map(of));
+            }
+            Err(error) => tracing::warn!(%stream, %error, "cannot tell who was given keys either"),
+        }
     }
 
     /// Whether somebody holds the current key who may no longer have the next.

@@ -92,6 +92,14 @@ impl EndWatch {
         self.valid = answered.then_some(Valid { changes, from: now, before: ahead });
     }
 
+    /// The source cannot tell who subscribes, and these were given keys, by the grants of then: whoever of them was not known is
+    /// watched until the source can tell.
+    pub fn suppose(&mut self, now: Timestamp, holders: impl IntoIterator<Item = Subscriber>) {
+        let known: BTreeSet<UserId> = self.known.iter().map(|one| one.user).collect();
+        self.known.extend(holders.into_iter().filter(|one| !known.contains(&one.user)));
+        self.look(now);
+    }
+
     /// Who ended and was not shut out since, as far as [`Self::learn`] was told.
     pub fn ended(&self) -> &[UserId] {
         &self.ended
@@ -319,6 +327,23 @@ mod tests {
         watch.learn(at(21), 5, None);
         assert_eq!(watch.ended(), [user(1)]);
         assert!(!watch.is_current(at(21), 5), "it is asked again");
+    }
+
+    #[test]
+    fn whoever_was_given_a_key_is_watched_while_the_source_cannot_tell_who_subscribes() {
+        let mut watch = EndWatch::default();
+        watch.rekeyed(at(0), None);
+        watch.learn(at(10), 0, None);
+        watch.suppose(at(10), [until(1, at(20)), until(2, at(30))]);
+        assert!(watch.ended().is_empty());
+        watch.learn(at(21), 0, None);
+        // Renewed meanwhile, as far as whoever gave him the next key knows: one rekey too many.
+        watch.suppose(at(21), [until(1, at(40)), until(2, at(30))]);
+        assert_eq!(watch.ended(), [user(1)]);
+        watch.learn(at(21), 1, Some(vec![until(1, at(40))]));
+        assert!(watch.ended().is_empty(), "the source's word counts more");
+        watch.learn(at(31), 1, None);
+        assert!(watch.ended().is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use veilcast::{Event, Identity, Payload};
 
 use super::*;
 use crate::anvil::{LONG, START};
+use crate::between::{Between, Reply};
 
 const END: u64 = START + 100_000;
 
@@ -47,15 +48,19 @@ impl Shop {
 
     /// A registry that follows the chain, with the lists of these streams at hand.
     async fn registry(&self, streams: &[&StreamId]) -> Arc<EthereumRegistry> {
+        let registry = self.registry_at(&self.chain.url);
+        streams.iter().for_each(|stream| registry.watch(stream));
+        registry.look_now().await;
+        registry
+    }
+
+    fn registry_at(&self, url: &str) -> Arc<EthereumRegistry> {
         let mut config = config();
         config.max_head_age = Duration::from_secs(1_000_000);
         let mut follow = FollowConfig::default();
         follow.poll = Duration::from_millis(50);
-        let registry = self.chain.builder(config).rpc(&self.chain.url).clock(self.clock.clone()).build().unwrap();
-        let registry = registry.follow(self.store.clone(), follow);
-        streams.iter().for_each(|stream| registry.watch(stream));
-        registry.look_now().await;
-        Arc::new(registry)
+        let registry = self.chain.builder(config).rpc(url).clock(self.clock.clone()).build().unwrap();
+        Arc::new(registry.follow(self.store.clone(), follow))
     }
 
     async fn publisher(&self, registry: &Arc<EthereumRegistry>) -> Client {
@@ -244,4 +249,28 @@ async fn a_publisher_that_was_down_when_a_grant_on_a_chain_ended_rekeys_once_it_
     shop.has_made(&stream, 2).await;
     say(&publisher, &stream, "unpaid").await;
     assert_eq!(shop.keys_made(&stream), 2, "once is enough");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_index_catches_up_whoever_was_given_a_key_is_out_at_his_end_all_the_same() {
+    let shop = Shop::open().await;
+    let stream = shop.stream("s").await;
+    shop.sell(&stream, 3, END.into()).await;
+    let behind = Between::start(&shop.chain, |method, _| match method {
+        "eth_getLogs" => Reply::Silence,
+        _ => Reply::Truth,
+    })
+    .await;
+    let registry = shop.registry_at(&behind.url);
+    let publisher = shop.publisher(&registry).await;
+    let leaves = shop.reader(3, &registry, &publisher).await;
+    let mut of_leaves = leaves.subscribe(&stream).await.unwrap();
+    within(publisher.wait_for_peers(&stream.part(0).unwrap(), 1)).await;
+    say(&publisher, &stream, "paid").await;
+    reads(&mut of_leaves, "paid").await;
+    assert_eq!(shop.keys_made(&stream), 1);
+    shop.clock.set(at(END + 1));
+    shop.has_made(&stream, 2).await;
+    say(&publisher, &stream, "unpaid").await;
+    assert_eq!(is_refused(&mut of_leaves).await, Refusal::Expired { since: at(END) });
 }
