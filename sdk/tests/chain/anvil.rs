@@ -63,7 +63,12 @@ impl Chain {
 
     /// A chain whose first block is made at [`START`], with the contract and its proxy deployed.
     pub async fn start() -> Self {
-        Self::start_with(&["--timestamp", &START.to_string()]).await
+        Self::start_at(START).await
+    }
+
+    /// The same, whose first block is made then.
+    pub async fn start_at(secs: u64) -> Self {
+        Self::start_with(&["--timestamp", &secs.to_string()]).await
     }
 
     /// A chain that goes by the machine's clock.

@@ -43,7 +43,6 @@ impl Signed {
 
 impl Desk for Signed {
     const PUBLISHER: u8 = 7;
-    const CAN_BEGIN_LATER: bool = true;
 
     async fn open(now: Timestamp) -> Self {
         let stream = StreamId::of(identity(1).user(), "s").unwrap();
@@ -85,4 +84,4 @@ impl Desk for Signed {
     async fn pass(&self, _: Timestamp) {}
 }
 
-every_rule!(Signed);
+every_rule!(Signed, begins later);

@@ -16,7 +16,6 @@ struct Local {
 
 impl Desk for Local {
     const PUBLISHER: u8 = 1;
-    const CAN_BEGIN_LATER: bool = true;
 
     async fn open(_: Timestamp) -> Self {
         let registry = Arc::new(LocalRegistry::new(Arc::new(MemoryKeyStore::default())));
@@ -53,4 +52,4 @@ impl Desk for Local {
     async fn pass(&self, _: Timestamp) {}
 }
 
-every_rule!(Local);
+every_rule!(Local, begins later);

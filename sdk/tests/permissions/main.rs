@@ -8,6 +8,8 @@
 
 #[macro_use]
 mod suite;
+#[cfg(feature = "ethereum")]
+mod chain;
 mod grants;
 mod local;
 #[path = "../support/mod.rs"]
