@@ -16,7 +16,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub(crate) use access::{AccessCommand, ClearArgs, ListedArgs};
 pub(crate) use demo::DemoArgs;
-pub(crate) use grant::{GrantCommand, GrantRevokeArgs, GrantShowArgs, ImportArgs, PeriodArgs};
+pub(crate) use grant::{AnnounceArgs, GrantCommand, GrantRevokeArgs, GrantShowArgs, ImportArgs, PeriodArgs};
 pub(crate) use identity::IdentityCommand;
 pub(crate) use key::{KeyAddArgs, KeyCommand, KeyFetchArgs, KeyListArgs, RingKeyArgs};
 pub(crate) use network::{NetworkArgs, NodeArgs, PublishArgs, SubscribeArgs};

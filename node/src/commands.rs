@@ -17,7 +17,7 @@ use std::time::Duration;
 use veilcast::Timestamp;
 use veilcast::time::{Clock, SystemClock};
 
-use crate::args::{Cli, Command, KeyCommand, StreamCommand};
+use crate::args::{Cli, Command, GrantCommand, KeyCommand, StreamCommand};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -35,6 +35,9 @@ pub(crate) fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
             in_runtime(|stop| stream::subscribers::run(args, shared, output, stop))
         }
         Command::Stream(command) => stream::run(&command, &shared, output),
+        Command::Grant(GrantCommand::Announce(args)) => {
+            in_runtime(|stop| grant::announce::run(args, shared, output, stop))
+        }
         Command::Grant(command) => grant::run(&command, &shared, output),
         Command::Access(command) => access::run(&command, &shared, output),
         Command::Key(KeyCommand::Fetch(args)) => in_runtime(|stop| key::fetch::run(args, shared, output, stop)),

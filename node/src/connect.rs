@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use veilcast::client::{Client, ClientConfig, ClientError, KeySource, Multiaddr};
+use veilcast::client::{Client, ClientBuilder, ClientConfig, ClientError, KeySource, Multiaddr};
 
 use crate::args::{Kept, NetworkArgs, Registry, RegistryArgs};
 use crate::chain;
@@ -29,12 +29,17 @@ pub(crate) async fn start(
     config: ClientConfig,
     output: Output,
 ) -> Result<Client, Failure> {
-    let mut builder = Client::builder(session.identity).store(session.store).config(config);
-    builder = match registry.registry {
+    let builder = Client::builder(session.identity).store(session.store).config(config);
+    let builder = match registry.registry {
         Registry::Kept(Kept::Local) => builder,
         Registry::Kept(Kept::Grants) => builder.signed_grants(),
         Registry::Chain(deployment) => builder.permissions(Arc::new(chain::open(deployment, &registry.chain)?)),
     };
+    join(builder, args, output).await
+}
+
+/// Starts what was set up, and connects it.
+pub(crate) async fn join(mut builder: ClientBuilder, args: &NetworkArgs, output: Output) -> Result<Client, Failure> {
     for address in listen_on(args) {
         builder = builder.listen(address);
     }

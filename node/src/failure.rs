@@ -15,6 +15,7 @@ use veilcast::stream::StreamIdError;
 
 use crate::chain::ChainFailure;
 use crate::commands::grant::GrantInputError;
+use crate::commands::grant::announce::AnnounceError;
 use crate::commands::key::KeyInputError;
 use crate::commands::key::fetch::KeyFetchError;
 use crate::commands::node::NodeKeyError;
@@ -60,6 +61,8 @@ pub(crate) enum Failure {
         "what was signed for a user is taken back all at once; leave --permission away, or name one grant with: veilcast grant revoke STREAM --serial N"
     )]
     RevokedTogether,
+    #[error(transparent)]
+    Announce(#[from] AnnounceError),
     #[error(transparent)]
     Access(#[from] AccessError),
     #[error(transparent)]

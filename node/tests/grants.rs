@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::{Home, LOCAL, Run, node, subscribed};
@@ -212,4 +213,37 @@ fn subscribers_are_a_table_of_who_since_until_last_key_and_status() {
     assert_eq!((lines.len(), lines[0].find("until")), (2, lines[1].find("2099")));
     let other = format!("{}/other", home.address());
     home.run(&["stream", "subscribers", &other]).failed(1, &["there is no stream"]);
+}
+
+#[test]
+fn what_is_taken_back_and_announced_reaches_a_publisher_that_runs_though_nobody_tells_it() {
+    let (_relay_home, _relay, at) = node();
+    let (owner, publisher, stream) = owner_and_publisher();
+    let buyer = Home::new();
+    let lines = issue(&owner, &stream, &buyer.address(), &["--for", "30d"]).ok();
+    buyer.run_with(&["grant", "import"], lines.as_bytes()).ok();
+    let mut reading = subscribed(&buyer, &stream, &at, &SIGNED);
+    let args = [&["publish", &stream, "--bootstrap", &at, "--listen", LOCAL, "-v"][..], &SIGNED].concat();
+    let mut publishing = publisher.start(&args);
+    let mut stdin = publishing.stdin.take().unwrap();
+    stdin.write_all(b"sold\n").unwrap();
+    reading.stdout.wait_for("sold");
+
+    owner.run(&["grant", "revoke", &stream, &buyer.address()]).ok();
+    let announced = owner.run(&["grant", "announce", "--bootstrap", &at, "--listen", LOCAL, "--json"]).json();
+    let [one] = &announced["announced"].as_array().unwrap()[..] else { panic!("{announced}") };
+    assert_eq!((&one["id"], &one["version"]), (&stream.as_str().into(), &2.into()));
+    assert!(one["peers"].as_u64() > Some(0), "{announced}");
+    publishing.stderr.wait_for("a grant ended: rekeyed");
+    stdin.write_all(b"not sold\n").unwrap();
+    let refused = reading.stderr.wait_for("expired");
+    assert!(!refused.contains("denied"), "{refused}");
+    drop(stdin);
+    assert_eq!(publishing.wait(), Some(0), "{:#?}", publishing.stderr.all());
+    reading.interrupt();
+    reading.wait();
+    assert_eq!(reading.stdout.until_end(), ["sold"]);
+    publisher
+        .run(&["grant", "announce", &stream, "--bootstrap", &at, "--listen", LOCAL])
+        .failed(1, &["whose owner is"]);
 }

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use support::{
-    AnyEnvelope, Net, Raw, group_key, identity, key_request, next_event, next_text, opened, refusal_of, say,
+    AnyEnvelope, Net, Raw, config, group_key, identity, key_request, next_event, next_text, opened, refusal_of, say,
+    until,
 };
 use veilcast::client::{Client, Subscription};
 use veilcast::key_store::{GroupKey, MemoryKeyStore};
 use veilcast::permission::{Issuer, SignedGrants, StreamSettings, from_line, to_line};
+use veilcast::subscriber::Arrival;
 use veilcast::time::{Clock, ManualClock, SystemClock};
 use veilcast::wire::{KeyAnswer, OWNERS_REGISTRY, SignedGrant, Verified};
 use veilcast::{Event, Period, Permission, Refusal, StreamId, Timestamp, UserId};
@@ -269,4 +271,42 @@ async fn a_serial_taken_back_is_refused_however_often_it_is_shown_also_after_a_r
     let bought = envelope(&desk.grant(2, Period::until(desk.after(60))));
     let answer = desk.answer(&raw, 2, &[bought]).await;
     assert!(opened(&answer)[0].same_as(&desk.key));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_and_what_it_takes_back_reach_a_running_publisher_and_readers_through_the_dht_after_the_owner_left() {
+    let net = Net::start().await;
+    let owner = net.join(net.builder(OWNER).signed_grants()).await;
+    let settings = StreamSettings { partitions: 1, public: false, publishers: vec![user(PUBLISHER)] };
+    let stream = owner.set_up_stream("prices", settings).await.unwrap();
+    let mut quick = config();
+    quick.stream_record_refresh = Duration::from_millis(100);
+    let publisher = net.join(net.builder(PUBLISHER).signed_grants().config(quick)).await;
+    publisher.import_grant(&owner.stream_record(&stream).await.unwrap().unwrap()).await.unwrap();
+    let announced = async || until(async || owner.announce_record(&stream).await.unwrap() > 0).await;
+    announced().await;
+    // Nobody handed them the record.
+    let mut subscriptions = Vec::new();
+    for byte in [2, 3] {
+        let reader = net.join(net.builder(byte).signed_grants()).await;
+        let grant = owner.issue_grant(&stream, user(byte), Permission::Subscribe, Period::ALWAYS).await.unwrap();
+        reader.import_grant(&grant).await.unwrap();
+        subscriptions.push(reader.subscribe(&stream).await.unwrap());
+    }
+    let [stays, leaves] = &mut subscriptions[..] else { unreachable!() };
+    net.ready(&publisher, &stream, 2).await;
+    say(&publisher, &stream, "before").await;
+    assert_eq!((next_text(stays).await, next_text(leaves).await), ("before".into(), "before".into()));
+
+    owner.revoke_grants(&stream, user(3)).await.unwrap();
+    announced().await;
+    owner.stop().await;
+    next_event(stays, pushed).await;
+    say(&publisher, &stream, "after").await;
+    assert_eq!(next_text(stays).await, "after");
+    assert!(matches!(next_event(leaves, refusal).await, Refusal::Expired { .. }));
+}
+
+fn pushed(event: &Event) -> Option<()> {
+    matches!(event, Event::KeyArrived { by: Arrival::Push, .. }).then_some(())
 }

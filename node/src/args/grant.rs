@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, value_parser};
 use veilcast::{Permission, StreamId, UserId};
 
+use super::NetworkArgs;
 use crate::times::{When, parse_span, parse_when};
 
 /// `veilcast grant ...`
@@ -18,6 +19,8 @@ pub(crate) enum GrantCommand {
     Import(ImportArgs),
     /// Take back what you signed, at once; prints the new stream record
     Revoke(GrantRevokeArgs),
+    /// Leave the records of your streams with the network, where running publishers look for them
+    Announce(AnnounceArgs),
 }
 
 /// `veilcast grant issue`
@@ -100,8 +103,9 @@ Examples:
   veilcast grant revoke STREAM 0xUSER > record.txt         everything that was signed for the user so far
   veilcast grant revoke STREAM --serial 17 > record.txt    this grant only
 
-Publishers shut the user out as soon as they have the new record: hand it to them, with
-`veilcast grant import`. Any subscriber that has it brings it along, too.")]
+Publishers shut the user out as soon as they have the new record: leave it with the network, with
+`veilcast grant announce`, or hand it to them, for `veilcast grant import`. Any subscriber that has
+it brings it along, too.")]
 pub(crate) struct GrantRevokeArgs {
     /// The stream: owner/path
     pub(crate) stream: StreamId,
@@ -111,4 +115,22 @@ pub(crate) struct GrantRevokeArgs {
     /// Which grant, as `veilcast grant show STREAM` numbers them
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     pub(crate) serial: Option<u64>,
+}
+
+/// `veilcast grant announce`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  veilcast grant revoke STREAM 0xUSER && veilcast grant announce --bootstrap ADDR
+  veilcast grant announce STREAM --bootstrap ADDR
+
+The network keeps a record for a day. Publishers that run look for a newer one every 15 s, and
+subscribers that have none before they subscribe. `veilcast publish --registry grants` announces
+your streams by itself while it runs.")]
+pub(crate) struct AnnounceArgs {
+    /// Which of your streams: owner/path; without any all of them
+    #[arg(value_name = "STREAM")]
+    pub(crate) streams: Vec<StreamId>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
 }

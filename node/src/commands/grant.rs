@@ -1,5 +1,6 @@
 //! `veilcast grant`: permissions in a stream owner's own hand, as lines of text that anybody can check.
 
+pub(crate) mod announce;
 mod import;
 mod show;
 mod words;
@@ -24,6 +25,8 @@ pub(crate) fn run(command: &GrantCommand, shared: &Shared, output: Output) -> Re
         GrantCommand::Issue(args) => issue(&args.period, &session, output)?,
         GrantCommand::Show(args) => show::run(args, &session, output)?,
         GrantCommand::Import(args) => import::run(args, &session.signed_grants(), output)?,
+        // It needs the network, so it is run elsewhere.
+        GrantCommand::Announce(_) => {}
         GrantCommand::Revoke(GrantRevokeArgs { stream, user, serial }) => match (user, serial) {
             (Some(user), _) => revoke(stream, &Revoked::User { user: *user, through: u64::MAX }, &session, output)?,
             (None, serial) => revoke(stream, &Revoked::Serial(serial.unwrap_or_default()), &session, output)?,

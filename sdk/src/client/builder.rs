@@ -18,7 +18,7 @@ use super::gate::ProtocolGate;
 use super::holders::{self, Holders};
 use super::shared::{Shared, blocking, make_rsa_pair};
 use super::updating::HAND_OUTS;
-use super::{Client, announcing, dispatch, enforcing, peer_key, permitting};
+use super::{Client, announcing, carrying, dispatch, enforcing, peer_key, permitting};
 use crate::cipher::{MAX_RSA_BITS, MIN_RSA_BITS, RsaError};
 use crate::exchange::{HistoryPolicies, Screen};
 use crate::identity::Identity;
@@ -176,6 +176,7 @@ impl ClientBuilder {
         let shared = Arc::new(Shared {
             identity: self.identity,
             issuer,
+            by_grants,
             user,
             screen: Mutex::new(Screen::new(user, self.config.screen, now)),
             history: HistoryPolicies::new(store.clone()),
@@ -214,6 +215,8 @@ impl ClientBuilder {
         shared.spawn(announcing::greet(shared.clone()));
         if by_grants {
             shared.spawn(permitting::renew(shared.clone()));
+            shared.spawn(carrying::announce(shared.clone()));
+            shared.spawn(carrying::look(shared.clone()));
         }
         if shared.config.rekey_on_end {
             shared.spawn(enforcing::run(shared.clone()));

@@ -10,11 +10,14 @@ use bytes::Bytes;
 use lru::LruCache;
 use sha2::{Digest, Sha256};
 
-use crate::identity::UserId;
+use crate::identity::{Domain, UserId};
 use crate::network::{Gate, Verdict};
 use crate::stream::StreamPart;
 use crate::time::{Clock, Timestamp};
-use crate::wire::{Frame, FrameParts, MessageContent, MessageRef, PublisherRecord, Received, Verified};
+use crate::wire::{
+    Frame, FrameParts, MessageContent, MessageRef, OWNERS_REGISTRY, PublisherRecord, Received, StreamRecord, Verified,
+    kind_of,
+};
 
 /// A frame whose every signature is good and whose messages belong to its topic.
 #[derive(Debug)]
@@ -82,6 +85,14 @@ impl ProtocolGate {
         }
     }
 
+    /// Whether a stream record may be under a DHT key.
+    fn admits_stream(&self, key: &[u8], value: &Bytes) -> bool {
+        let Ok(received) = Received::<StreamRecord>::decode(value) else { return false };
+        let claims = received.claims();
+        let belongs = StreamRecord::dht_key(&claims.stream) == key && claims.registry == OWNERS_REGISTRY;
+        belongs && claims.holds_at(self.clock.now()) && received.verify().is_ok()
+    }
+
     /// The record under a DHT key, if it belongs there and holds now.
     pub(crate) fn record(&self, key: &[u8], value: &[u8]) -> Option<Verified<PublisherRecord>> {
         let received = Received::<PublisherRecord>::decode(&Bytes::copy_from_slice(value)).ok()?;
@@ -126,15 +137,26 @@ impl Gate for ProtocolGate {
     }
 
     fn admit_record(&self, key: &[u8], value: &[u8]) -> bool {
-        self.record(key, value).is_some()
+        let bytes = Bytes::copy_from_slice(value);
+        match kind_of(&bytes) {
+            Ok(kind) if kind == Domain::StreamRecord.number() => self.admits_stream(key, &bytes),
+            _ => self.record(key, value).is_some(),
+        }
     }
 
     fn supersedes(&self, value: &[u8], stored: &[u8]) -> bool {
-        let read = |bytes| Received::<PublisherRecord>::decode(&Bytes::copy_from_slice(bytes)).ok();
-        let Some(stored) = read(stored).filter(|stored| stored.claims().holds_at(self.clock.now())) else {
+        let (value, stored) = (Bytes::copy_from_slice(value), Bytes::copy_from_slice(stored));
+        if let Ok(of_stream) = Received::<StreamRecord>::decode(&stored) {
+            let version = |bytes| Received::<StreamRecord>::decode(bytes).map(|record| record.claims().version);
+            let holds = of_stream.claims().holds_at(self.clock.now());
+            // Of two of one version the first stays, as it does with whoever goes by them.
+            return !holds || value == stored || version(&value).is_ok_and(|new| new > of_stream.claims().version);
+        }
+        let read = |bytes| Received::<PublisherRecord>::decode(bytes).ok();
+        let Some(stored) = read(&stored).filter(|stored| stored.claims().holds_at(self.clock.now())) else {
             return true;
         };
-        read(value).is_some_and(|value| value.claims().issued >= stored.claims().issued)
+        read(&value).is_some_and(|value| value.claims().issued >= stored.claims().issued)
     }
 }
 
@@ -219,6 +241,46 @@ mod tests {
             let expired = record(NOW.minus(hour), NOW, slot);
             assert!(!gate.admit_record(&key_of(slot), expired.envelope()));
         }
+    }
+
+    fn stream_record(version: u64, registry: &str) -> Verified<StreamRecord> {
+        let record = StreamRecord {
+            stream: part().stream().clone(),
+            registry: registry.into(),
+            partitions: 1,
+            public: version == 2,
+            public_until: None,
+            publishers: Vec::new(),
+            version,
+            issued: NOW,
+            expires: NOW.plus(std::time::Duration::from_secs(60)),
+            revocations: Vec::new(),
+        };
+        Verified::sign(record, &author()).unwrap()
+    }
+
+    #[test]
+    fn a_stream_record_counts_under_its_streams_key_and_gives_way_to_a_higher_version_only() {
+        let (clock, key) = (Arc::new(ManualClock::at(NOW)), StreamRecord::dht_key(part().stream()));
+        let gate = ProtocolGate::new(clock.clone(), false);
+        let [one, two, foreign] = [(1, "owner"), (2, "owner"), (3, "eip155:1:0x0")].map(|(v, r)| stream_record(v, r));
+        assert!(gate.admit_record(&key, one.envelope()));
+        assert!(!gate.admit_record(b"elsewhere", one.envelope()));
+        assert!(!gate.admit_record(&key, foreign.envelope()), "for another registry");
+        let mut forged = one.envelope().to_vec();
+        let last = forged.len() - 2;
+        forged[last] ^= 1;
+        assert!(!gate.admit_record(&key, &forged));
+
+        assert!(gate.supersedes(two.envelope(), one.envelope()));
+        assert!(!gate.supersedes(one.envelope(), two.envelope()), "played again");
+        let twin = StreamRecord { partitions: 2, ..one.content().clone() };
+        let twin = Verified::sign(twin, &author()).unwrap();
+        assert!(!gate.supersedes(twin.envelope(), one.envelope()), "of two of one version the first");
+        assert!(gate.supersedes(one.envelope(), one.envelope()), "it is put again to stay");
+        clock.advance(std::time::Duration::from_secs(60));
+        assert!(!gate.admit_record(&key, one.envelope()));
+        assert!(gate.supersedes(one.envelope(), two.envelope()), "what expired holds no place");
     }
 
     #[test]

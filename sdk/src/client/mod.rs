@@ -29,6 +29,7 @@ mod answering;
 mod asking;
 mod bookmarks;
 mod builder;
+mod carrying;
 mod checks;
 mod config;
 mod directory;
@@ -260,6 +261,7 @@ impl Client {
     pub async fn subscribe(&self, stream: &StreamId) -> Result<Subscription, ClientError> {
         let (user, permission) = (self.user(), Permission::Subscribe);
         let refused = |refusal| ClientError::NotPermitted { user, stream: stream.clone(), permission, refusal };
+        carrying::meet(&self.shared, stream).await;
         let known = self.shared.stream_info(stream).await.map_err(refused)?;
         let count = known.map_or(1, |info| info.partitions);
         let parts = (0..count).map(|n| stream.part(n)).collect::<Result<Vec<_>, _>>()?;

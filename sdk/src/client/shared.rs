@@ -44,6 +44,8 @@ pub(super) struct Shared {
     pub(super) source: Arc<AccessList>,
     pub(super) grants: Arc<SignedGrants>,
     pub(super) issuer: Arc<Issuer>,
+    /// Whether what owners signed decides.
+    pub(super) by_grants: bool,
     pub(super) access: Access,
     pub(super) directory: Mutex<Directory>,
     pub(super) finder: Finder,

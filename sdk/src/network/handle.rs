@@ -25,7 +25,7 @@ pub(super) enum Command {
     AddressesOf { peers: Vec<PeerId>, reply: oneshot::Sender<Vec<Vec<Multiaddr>>> },
     ConnectedPeers { reply: oneshot::Sender<usize> },
     Dial { address: Multiaddr, reply: oneshot::Sender<Result<(), NetworkError>> },
-    Put { key: Vec<u8>, value: Vec<u8>, expires_in: Duration, reply: oneshot::Sender<Result<(), NetworkError>> },
+    Put { key: Vec<u8>, value: Vec<u8>, expires_in: Duration, reply: oneshot::Sender<Result<usize, NetworkError>> },
     Forget { key: Vec<u8>, reply: oneshot::Sender<()> },
     Get { key: Vec<u8>, reply: oneshot::Sender<Result<Vec<Vec<u8>>, NetworkError>> },
     Request(Asked),
@@ -141,12 +141,12 @@ impl Network {
     }
 
     /// Stores a record here and at the DHT's nearest peers, which keep it until it expires. Ready when each of them has it
-    /// or failed to take it, after ten seconds at most. While this node runs, it publishes the record again from time to
+    /// or failed to take it, after ten seconds at most, and says how many have it. While this node runs, it publishes the record again from time to
     /// time and when it meets new peers: none being there yet is no error.
     ///
     /// # Errors
     /// The value is too large, or too many records are kept or under way.
-    pub async fn put_record(&self, key: Vec<u8>, value: Vec<u8>, expires_in: Duration) -> Result<(), NetworkError> {
+    pub async fn put_record(&self, key: Vec<u8>, value: Vec<u8>, expires_in: Duration) -> Result<usize, NetworkError> {
         let (size, limit) = (value.len(), self.limits.max_record);
         if size > limit {
             return Err(NetworkError::TooLarge { what: "record", size, limit });

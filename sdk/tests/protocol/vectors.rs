@@ -404,8 +404,9 @@ fn revocation(fields: Fields<'_>) -> Revocation {
 }
 
 #[test]
-fn stream_records_are_frozen() {
+fn stream_records_and_their_dht_key_are_frozen() {
     for vector in Vectors::read("stream_record.json").list("cases") {
+        assert_eq!(hex::encode(StreamRecord::dht_key(&vector.stream())), vector.text("dht_key"));
         let content = StreamRecord {
             stream: vector.stream(),
             registry: vector.text("registry").into(),

@@ -641,6 +641,9 @@ def envelope_file(name, kind):
             tag = b"veilcast/1/publisher-record"
             slot = bytes([v["slot"]]) if v["slot"] else b""
             same("dht key", hashlib.sha256(tag + raw(v["publisher"]) + slot).digest(), v["dht_key"])
+        if kind == 7:
+            key = hashlib.sha256(b"veilcast/1/stream-record" + v["stream"].encode()).digest()
+            same("dht key", key, v["dht_key"])
         same("content", ENCODERS[kind](v), v["content"])
         same("envelope", envelope(raw(v["secret"]), kind, raw(v["content"])), v["envelope"])
         same("verdict", verdict(kind, raw(v["envelope"])), "accept")

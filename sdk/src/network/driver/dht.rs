@@ -41,7 +41,7 @@ impl<G: Gate> Driver<G> {
         key: Vec<u8>,
         value: Vec<u8>,
         expires_in: Duration,
-        reply: oneshot::Sender<Result<(), NetworkError>>,
+        reply: oneshot::Sender<Result<usize, NetworkError>>,
     ) {
         let now = Instant::now();
         self.drop_expired(now);
@@ -126,18 +126,19 @@ impl<G: Gate> Driver<G> {
                     lookup.looked_at += 1;
                     // One signature, a bounded number of times: what is bogus must not end the search for what is not.
                     if self.gate.admit_record(&lookup.key, &found.record.value) {
-                        lookup.add(found.record.value);
+                        lookup.add(found.record.value, &*self.gate);
                     }
                 }
             }
             QueryResult::PutRecord(result) => {
+                let stored = stored_by(&result);
                 if let Err(error) = result {
                     // The usual case in a network smaller than the replication factor. The record is stored here and will
                     // be published again: not a failure to the caller.
                     tracing::debug!(%error, "a record did not reach every peer it should");
                 }
                 if let Some(reply) = self.puts.remove(&id) {
-                    let _ = reply.send(Ok(()));
+                    let _ = reply.send(Ok(stored));
                 }
             }
             _ => {}
@@ -218,10 +219,64 @@ impl<G: Gate> Driver<G> {
 }
 
 impl Lookup {
-    fn add(&mut self, value: Vec<u8>) {
+    fn add(&mut self, value: Vec<u8>, gate: &impl Gate) {
         if self.values.len() < MAX_VALUES && !self.values.contains(&value) {
             self.values.push(value);
+        } else if !self.values.contains(&value) {
+            // However many old statements there are, they do not keep the newest one out.
+            let is_older = |held: &Vec<u8>| gate.supersedes(&value, held) && !gate.supersedes(held, &value);
+            if let Some(older) = self.values.iter().position(is_older) {
+                self.values[older] = value;
+            }
         }
         self.finish_at.get_or_insert_with(|| Instant::now() + GRACE);
+    }
+}
+
+/// How many peers have it: all that were asked, or those that said so.
+fn stored_by(result: &kad::PutRecordResult) -> usize {
+    match result {
+        Ok(_) => kad::K_VALUE.get(),
+        Err(kad::PutRecordError::QuorumFailed { success, .. } | kad::PutRecordError::Timeout { success, .. }) => {
+            success.len()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::Verdict;
+    use super::*;
+
+    /// Of two values the greater counts.
+    struct Greater;
+
+    impl Gate for Greater {
+        type Accepted = ();
+        fn admit_frame(&self, _: &str, _: &[u8]) -> Result<(), Verdict> {
+            Ok(())
+        }
+        fn is_topic(&self, _: &str) -> bool {
+            true
+        }
+        fn admit_record(&self, _: &[u8], _: &[u8]) -> bool {
+            true
+        }
+        fn supersedes(&self, value: &[u8], stored: &[u8]) -> bool {
+            value >= stored
+        }
+    }
+
+    #[test]
+    fn however_many_old_values_a_lookup_finds_the_newest_is_among_those_returned() {
+        let (reply, _) = oneshot::channel();
+        let mut lookup = Lookup { key: Vec::new(), values: Vec::new(), looked_at: 0, finish_at: None, reply };
+        for old in (0..100).rev() {
+            lookup.add(vec![old], &Greater);
+        }
+        lookup.add(vec![200], &Greater);
+        lookup.add(vec![200], &Greater);
+        assert_eq!(lookup.values.len(), MAX_VALUES);
+        assert_eq!(lookup.values.iter().filter(|value| **value == [200]).count(), 1);
     }
 }

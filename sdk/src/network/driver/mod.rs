@@ -114,7 +114,7 @@ struct Driver<G: Gate> {
     asked: HashMap<OutboundRequestId, oneshot::Sender<Result<Vec<u8>, RequestError>>>,
     inbound: Inbound,
 
-    puts: HashMap<kad::QueryId, oneshot::Sender<Result<(), NetworkError>>>,
+    puts: HashMap<kad::QueryId, oneshot::Sender<Result<usize, NetworkError>>>,
     lookups: HashMap<kad::QueryId, dht::Lookup>,
     own_records: HashMap<kad::RecordKey, kad::Record>,
     /// The places of all others in the store.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
+use sha2::{Digest, Sha256};
 
 use super::{SignedGrant, owned_stream, owner_of, registry, serial};
 use crate::identity::{Domain, UserId};
@@ -85,6 +86,14 @@ impl StreamRecord {
     pub const MAX_REVOCATIONS: usize = MAX_REVOCATIONS;
     /// Longest time from issue to expiry.
     pub const MAX_LIFETIME: Duration = MAX_LIFETIME;
+
+    /// The DHT key of a stream's record: `SHA-256("veilcast/1/stream-record" | stream id)`.
+    pub fn dht_key(stream: &StreamId) -> Vec<u8> {
+        let mut hash = Sha256::new();
+        hash.update(Domain::StreamRecord.tag());
+        hash.update(stream.as_str());
+        hash.finalize().to_vec()
+    }
 
     /// Since when a grant of this stream is void; `None` when it was not taken back. Of several moments the earliest.
     pub fn revoked(&self, grant: &SignedGrant) -> Option<Timestamp> {
