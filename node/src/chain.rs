@@ -1,12 +1,17 @@
 //! A contract as the registry: opening it as the command line says, and spending gas on it.
 
+mod catching_up;
 mod coins;
 mod failure;
 mod spend;
 
+use std::sync::Arc;
+
+pub(crate) use catching_up::{subscribers, tell};
 pub(crate) use failure::ChainFailure;
 pub(crate) use spend::Purse;
-use veilcast::permission::ethereum::{ChainConfig, Deployment, EthereumRegistry};
+use veilcast::key_store::RecordStore;
+use veilcast::permission::ethereum::{ChainConfig, Deployment, EthereumRegistry, FollowConfig};
 
 use crate::args::ChainArgs;
 
@@ -21,4 +26,15 @@ pub(crate) fn open(deployment: Deployment, args: &ChainArgs) -> Result<EthereumR
     let builder = EthereumRegistry::builder(deployment).config(config);
     let builder = args.rpc.iter().fold(builder, |builder, url| builder.rpc(url.0.as_str()));
     builder.build().map_err(ChainFailure::Setup)
+}
+
+/// The same, following the contract's events: what a publisher needs to know of ends, and whoever wants a list.
+pub(crate) fn follow(
+    deployment: Deployment,
+    args: &ChainArgs,
+    records: Arc<dyn RecordStore>,
+) -> Result<Arc<EthereumRegistry>, ChainFailure> {
+    let mut config = FollowConfig::default();
+    config.first_block = args.from_block;
+    Ok(Arc::new(open(deployment, args)?.follow(records, config)))
 }

@@ -1,9 +1,11 @@
 //! From an opened data folder to a running client that has met the network.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use veilcast::client::{Client, ClientBuilder, ClientConfig, ClientError, KeySource, Multiaddr};
+use veilcast::permission::ethereum::EthereumRegistry;
 
 use crate::args::{Kept, NetworkArgs, Registry, RegistryArgs};
 use crate::chain;
@@ -21,25 +23,72 @@ pub(crate) const fn keys(pre_agreed_only: bool) -> KeySource {
     if pre_agreed_only { KeySource::PreAgreedOnly } else { KeySource::Exchange }
 }
 
-/// Starts a client and connects it. Of several bootstrap nodes one has to answer; the others are tried again later.
+/// A running client, and the contract it follows.
+pub(crate) struct Connected {
+    client: Client,
+    followed: Option<Arc<EthereumRegistry>>,
+}
+
+impl Deref for Connected {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+/// Starts a client that reads, and connects it. Of several bootstrap nodes one has to answer; the others are tried again later.
 pub(crate) async fn start(
     session: Session,
     args: &NetworkArgs,
     registry: &RegistryArgs,
     config: ClientConfig,
     output: Output,
-) -> Result<Client, Failure> {
+) -> Result<Connected, Failure> {
+    let asked = match registry.registry {
+        Registry::Chain(deployment) => Some(Arc::new(chain::open(deployment, &registry.chain)?)),
+        Registry::Kept(_) => None,
+    };
+    connected(session, args, registry, asked, config, output).await
+}
+
+/// The same for one that publishes: it must learn whose time ends, and who is taken back.
+pub(crate) async fn start_publisher(
+    session: Session,
+    args: &NetworkArgs,
+    registry: &RegistryArgs,
+    config: ClientConfig,
+    output: Output,
+) -> Result<Connected, Failure> {
+    let followed = match registry.registry {
+        Registry::Chain(deployment) => Some(chain::follow(deployment, &registry.chain, session.store.clone())?),
+        Registry::Kept(_) => None,
+    };
+    if let Some(registry) = &followed {
+        tokio::spawn(chain::tell(Arc::downgrade(registry), output));
+    }
+    let connected = connected(session, args, registry, followed.clone(), config, output).await?;
+    Ok(Connected { followed, ..connected })
+}
+
+async fn connected(
+    session: Session,
+    args: &NetworkArgs,
+    registry: &RegistryArgs,
+    asked: Option<Arc<EthereumRegistry>>,
+    config: ClientConfig,
+    output: Output,
+) -> Result<Connected, Failure> {
     let builder = Client::builder(session.identity).store(session.store).config(config);
-    let builder = match registry.registry {
-        Registry::Kept(Kept::Local) => builder,
-        Registry::Kept(Kept::Grants) => builder.signed_grants(),
-        Registry::Chain(deployment) => builder.permissions(Arc::new(chain::open(deployment, &registry.chain)?)),
+    let builder = match (registry.registry, asked) {
+        (_, Some(asked)) => builder.permissions(asked),
+        (Registry::Kept(Kept::Grants), None) => builder.signed_grants(),
+        _ => builder,
     };
     join(builder, args, output).await
 }
 
 /// Starts what was set up, and connects it.
-pub(crate) async fn join(mut builder: ClientBuilder, args: &NetworkArgs, output: Output) -> Result<Client, Failure> {
+pub(crate) async fn join(mut builder: ClientBuilder, args: &NetworkArgs, output: Output) -> Result<Connected, Failure> {
     for address in listen_on(args) {
         builder = builder.listen(address);
     }
@@ -48,15 +97,18 @@ pub(crate) async fn join(mut builder: ClientBuilder, args: &NetworkArgs, output:
     }
     let client = builder.start().await?;
     if let Err(error) = meet(&client, &args.bootstrap, output).await {
-        leave(&client).await;
+        let _ = tokio::time::timeout(LEAVE, client.stop()).await;
         return Err(error.into());
     }
-    Ok(client)
+    Ok(Connected { client, followed: None })
 }
 
-/// Stops a client, without waiting for a peer that does not let go.
-pub(crate) async fn leave(client: &Client) {
-    let _ = tokio::time::timeout(LEAVE, client.stop()).await;
+/// Stops a client, without waiting for a peer that does not let go, and notes how far a contract's events were read.
+pub(crate) async fn leave(connected: &Connected) {
+    let _ = tokio::time::timeout(LEAVE, connected.client.stop()).await;
+    if let Some(registry) = &connected.followed {
+        let _ = tokio::time::timeout(LEAVE, registry.stop()).await;
+    }
 }
 
 /// Where to listen; a publisher must be reachable to hand out keys, so any free port where nothing else was said.

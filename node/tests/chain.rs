@@ -6,8 +6,11 @@
 mod anvil;
 mod common;
 
+use std::io::Write;
+
 use anvil::Chain;
-use common::{Home, Run};
+use common::{Home, LOCAL, Run, node, subscribed};
+use serde_json::json;
 use veilcast::UserId;
 
 const USER: &str = "0x00000000000000000000000000000000000000bb";
@@ -138,4 +141,63 @@ async fn a_registry_that_cannot_be_asked_says_which_endpoint_failed_and_how() {
     show(USER, &["--rpc", &market.chain.url]).failed(1, &["no contract at"]);
     let down = show(&contract, &["--rpc", "http://127.0.0.1:1/secret-of-a-customer", "-v"]);
     assert!(!down.stderr.contains("secret-of"), "{down:#?}");
+}
+
+#[tokio::test]
+async fn the_subscribers_of_a_stream_on_a_chain_are_listed_from_the_contracts_events_since_when_and_until_when() {
+    let market = Market::open().await;
+    let stream = market.stream();
+    let grant = market.run(&["stream", "grant", &stream, USER, "--for", "30d", "--yes", "--json"]).json();
+    let listed = || market.run(&["stream", "subscribers", &stream, "--json"]).json();
+    let of = |list: &serde_json::Value| {
+        let all = list["subscribers"].as_array().unwrap();
+        all.iter().find(|row| row["user"].as_str().unwrap().to_lowercase() == USER).unwrap().clone()
+    };
+    let row = of(&listed());
+    let secs = |json: &serde_json::Value| json["until"].as_u64().unwrap() / 1000;
+    assert_eq!((&row["status"], secs(&row)), (&json!("active"), secs(&grant)));
+    assert_eq!(row["since"], json!(market.chain.head().await.1 * 1000), "{row}");
+    market.run(&["stream", "revoke", &stream, USER, "--yes"]).ok();
+    assert_eq!(of(&listed())["status"], "revoked");
+    let table = market.run(&["stream", "subscribers", &stream]).ok();
+    assert!(table.contains("since") && table.contains("revoked"), "{table}");
+    let contract = market.contract();
+    let down = ["--registry", &contract, "--rpc", "http://127.0.0.1:1"];
+    market.seller.run(&[&["stream", "subscribers", &stream][..], &down].concat()).failed(1, &["cannot be reached"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_on_a_chain_shuts_out_whoever_is_taken_back_while_it_runs() {
+    let market = Market::open().await;
+    let (_relay_home, _relay, at) = node();
+    let (chain, buyer) = (&market.chain, Home::new());
+    let stream = chain.create("prices", "{}").await;
+    let (seller, reader) = (market.seller.address().parse().unwrap(), buyer.address().parse::<UserId>().unwrap());
+    let ever = ethers_core::types::U256::MAX;
+    chain.set(&stream, seller, anvil::Entry { publish: ever, ..Default::default() }).await;
+    chain.set(&stream, reader, anvil::Entry { subscribe: ever, ..Default::default() }).await;
+    // A chain that stands still cannot be asked.
+    chain.rpc("evm_setIntervalMining", json!([1])).await;
+    let (id, contract) = (stream.to_string(), market.contract());
+    let registry = ["--registry", &contract, "--rpc", &chain.url, "--confirmations", "0"];
+    let mut reading = subscribed(&buyer, &id, &at, &[&["--json"][..], &registry].concat());
+    let publish = ["publish", &id, "--bootstrap", &at, "--listen", LOCAL, "-v"];
+    let mut publishing = market.seller.start(&[&publish[..], &registry].concat());
+    let mut stdin = publishing.stdin.take().unwrap();
+    stdin.write_all(b"paid for\n").unwrap();
+    reading.stdout.wait_for("paid for");
+
+    let user = ethers_core::types::Address::from(*reader.as_bytes());
+    chain.send("revokePermission", (id.clone(), user, 3u8)).await;
+    publishing.stderr.wait_for("a grant ended: rekeyed");
+    stdin.write_all(b"not for you\n").unwrap();
+    let refused = reading.stderr.wait_for("key_refused");
+    assert!(refused.contains("denied"), "{refused}");
+    drop(stdin);
+    publishing.interrupt();
+    assert_eq!(publishing.wait(), Some(0), "{:#?}", publishing.stderr.all());
+    reading.interrupt();
+    assert_eq!(reading.wait(), Some(0), "{:#?}", reading.stderr.all());
+    let read = reading.stdout.until_end();
+    assert!(read.len() == 1 && read[0].contains("paid for"), "{read:#?}");
 }

@@ -61,6 +61,10 @@ pub(crate) struct ChainArgs {
     /// How many blocks lie on top of the one whose grants count [default: 12]
     #[arg(long, value_name = "N")]
     pub(crate) confirmations: Option<u64>,
+    /// The block to read the contract's events from: its first or an earlier one. They tell who subscribes [default: known for the
+    /// networks with a name, else 0]
+    #[arg(long, value_name = "BLOCK")]
+    pub(crate) from_block: Option<u64>,
 }
 
 /// May have the key of a customer in it: never shown.

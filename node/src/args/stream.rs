@@ -164,6 +164,7 @@ pub(crate) struct SetArgs {
 Examples:
   veilcast stream subscribers STREAM
   veilcast stream subscribers STREAM --json | jq -r '.subscribers[] | select(.status == \"active\") | .user'
+  veilcast stream subscribers STREAM --registry polygon --rpc URL      the first time all of its events are read
 
 One line for each grant, those that are over included. Since is when the unbroken time began; the
 last key is the newest that this folder's publisher gave. Status is active, not_yet, expired,

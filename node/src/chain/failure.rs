@@ -1,9 +1,10 @@
 //! Why something with a contract did not work, and what to do next.
 
 use std::io;
+use std::sync::Arc;
 
 use veilcast::StreamId;
-use veilcast::permission::ethereum::{ChainError, Deployment, RegistrySetupError, WriteError};
+use veilcast::permission::ethereum::{ChainError, Deployment, RegistrySetupError, Trouble, WriteError};
 
 use crate::exit::Exit;
 
@@ -34,6 +35,8 @@ pub(crate) enum ChainFailure {
     NoStream { stream: StreamId },
     #[error("the stream {stream} exists already with {partitions} partition(s); choose another path")]
     Exists { stream: StreamId, partitions: u32 },
+    #[error("{trouble}; {}", events_hint(.trouble))]
+    Events { trouble: Arc<Trouble> },
     #[error("a contract keeps no list of streams; name one: veilcast stream show STREAM")]
     NoList,
 }
@@ -73,5 +76,13 @@ const fn write_hint(error: &WriteError) -> &'static str {
             "look for it with a block explorer before you do the same again"
         }
         _ => "try another endpoint",
+    }
+}
+
+const fn events_hint(trouble: &Trouble) -> &'static str {
+    match trouble {
+        Trouble::Index(_) => "restore the data folder from a backup, or use another one",
+        Trouble::Full { .. } => "use a data folder of its own for this registry",
+        _ => "run the command again, it goes on where it was; or name another endpoint with --rpc",
     }
 }

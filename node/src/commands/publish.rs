@@ -36,7 +36,8 @@ pub(crate) async fn run(
     let part = destination(&session, &args).await?;
     let mut config = ClientConfig::default();
     config.keys = connect::keys(args.pre_agreed_only);
-    let Some(started) = stop.or(connect::start(session, &args.network, &args.registry, config, output)).await else {
+    let Some(started) = stop.or(connect::start_publisher(session, &args.network, &args.registry, config, output)).await
+    else {
         return Ok(Exit::Done);
     };
     let client = started?;

@@ -8,7 +8,8 @@ use veilcast::permission::{AccessRules, RegistryError, Rule, Subscriber};
 use veilcast::{Permission, Refusal, Timestamp, UserId};
 
 use super::state;
-use crate::args::{Shared, SubscribersArgs};
+use crate::args::{Registry, Shared, SubscribersArgs};
+use crate::chain::{self, ChainFailure};
 use crate::commands::now;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -33,26 +34,42 @@ pub(crate) async fn run(
     mut stop: Interrupt,
 ) -> Result<Exit, Failure> {
     let session = Session::open(&shared)?;
-    let Some(rows) = stop.or(rows(&args, &session)).await else { return Ok(Exit::Failed) };
-    let rows = rows?;
+    let Some(listed) = stop.or(listed(&args, &session, output)).await else {
+        output.note("interrupted", "interrupted; the same command goes on where this one was");
+        return Ok(Exit::Failed);
+    };
+    let rows = rows(&args, &session, listed?)?;
     let json = json!({ "id": args.stream.as_str(), "subscribers": rows.iter().map(Row::in_json).collect::<Vec<_>>() });
     output.result(table(&rows), &json)?;
     Ok(Exit::Done)
 }
 
-async fn rows(args: &SubscribersArgs, session: &Session) -> Result<Vec<Row>, Failure> {
-    let (stream, now, source) = (&args.stream, now(), session.source(&args.registry)?);
-    let (user, permission) = (session.identity.user(), Permission::Subscribe);
+/// Every grant there is or was, as the registry has it.
+async fn listed(args: &SubscribersArgs, session: &Session, output: Output) -> Result<Vec<Subscriber>, Failure> {
+    let (stream, now) = (&args.stream, now());
+    if let Registry::Chain(deployment) = args.registry.registry {
+        let registry = chain::follow(deployment, &args.registry.chain, session.store.clone())?;
+        let known = registry.stream_info(stream, now).await.map_err(ChainFailure::Chain)?;
+        known.ok_or_else(|| ChainFailure::NoStream { stream: stream.clone() })?;
+        let listed = chain::subscribers(&registry, stream, output).await;
+        registry.stop().await;
+        return Ok(listed?);
+    }
+    let (source, user, permission) = (session.source(&args.registry)?, session.identity.user(), Permission::Subscribe);
     let refused = |refusal: Refusal| ClientError::NotPermitted { user, stream: stream.clone(), permission, refusal };
     let known = source.stream_at(stream, now).await.map_err(refused)?;
     known.ok_or_else(|| RegistryError::NoStream { stream: stream.clone() })?;
+    Ok(source.subscribers(stream).await.map_err(refused)?)
+}
+
+fn rows(args: &SubscribersArgs, session: &Session, mut listed: Vec<Subscriber>) -> Result<Vec<Row>, Failure> {
+    let (stream, now) = (&args.stream, now());
     let rules = session.access().rules(stream)?;
     let holders = session.ledger().holders(stream)?;
     let newest: HashMap<UserId, String> =
         holders.iter().map(|holder| (holder.user, holder.newest_key.to_string())).collect();
-    let mut subscribers = source.subscribers(stream).await.map_err(refused)?;
-    subscribers.sort_by_key(|one| (one.user, one.grant.beginning()));
-    Ok(subscribers.iter().map(|one| Row::of(one, &rules, newest.get(&one.user), now)).collect())
+    listed.sort_by_key(|one| (one.user, one.grant.beginning()));
+    Ok(listed.iter().map(|one| Row::of(one, &rules, newest.get(&one.user), now)).collect())
 }
 
 impl Row {

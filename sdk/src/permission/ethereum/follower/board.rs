@@ -55,7 +55,8 @@ pub(super) struct Board {
 impl Board {
     pub(super) fn new(start: u64, confirmations: u64) -> Self {
         let slots = LruCache::new(MAX_FOLLOWED);
-        let progress = Progress { from: start, at: start.saturating_sub(1), head: start };
+        let at = start.saturating_sub(1);
+        let progress = Progress { from: start, at, head: start, is_caught_up: false };
         let (left, watched, counts_at) = (Vec::new(), HashSet::new(), BTreeSet::new());
         let (changes, is_news, trouble, looked) = (0, false, None, None);
         Self { slots, left, watched, changes, is_news, counts_at, confirmations, progress, trouble, looked }

@@ -74,6 +74,8 @@ pub struct Progress {
     pub at: u64,
     /// The newest one there is.
     pub head: u64,
+    /// Whether all of them were read not longer ago than [`FollowConfig::max_silence`]: only then lists are given.
+    pub is_caught_up: bool,
 }
 
 /// What keeps the index from being up to date.
@@ -187,6 +189,9 @@ impl Follower {
     pub(super) fn grant(&self, stream: &StreamId, user: UserId, permission: Permission) -> Option<Grant> {
         let mut board = self.shared.board();
         board.watch(stream);
+        if !board.is_current(self.shared.config.max_silence) {
+            return None;
+        }
         board.known(stream)?.grant(user, permission)
     }
 
@@ -204,7 +209,8 @@ impl Follower {
 
     /// How far the index is.
     pub(super) fn progress(&self) -> Progress {
-        self.shared.board().progress
+        let board = self.shared.board();
+        Progress { is_caught_up: board.is_current(self.shared.config.max_silence), ..board.progress }
     }
 
     /// What was wrong with the last look.
