@@ -161,8 +161,7 @@ fn partitions(metadata: &str) -> Result<u32, RpcFault> {
     let value = serde_json::from_str::<Value>(metadata).unwrap_or_default();
     let Some(named) = value.get("partitions") else { return Ok(1) };
     let number = named.as_u64().and_then(|number| u32::try_from(number).ok());
-    let range = RpcFault::Malformed { what: "the partitions in the stream's metadata" };
-    number.filter(|number| (1..=MAX_PARTITIONS).contains(number)).ok_or(range)
+    number.filter(|number| (1..=MAX_PARTITIONS).contains(number)).ok_or(RpcFault::Metadata)
 }
 
 #[cfg(test)]

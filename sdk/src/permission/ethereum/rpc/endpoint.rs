@@ -2,15 +2,18 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Uri;
 use http::uri::Scheme;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::super::abi::Revert;
 use super::http::Http;
 use super::json::{self, Outcome};
 use super::{RpcFault, UrlError};
@@ -20,10 +23,19 @@ const CALLS: usize = 64;
 /// Shortest part of a URL that may be a secret.
 const SECRET: usize = 8;
 
+/// Largest answer to most calls, bytes: a block with some thousand transactions is the largest.
+const MAX_ANSWER: usize = 1 << 20;
+/// Largest answer to a call for a range of blocks, bytes; one full of events has a few hundred thousand.
+const MAX_LOGS: usize = 8 << 20;
+/// The call for a range of blocks.
+pub(super) const GET_LOGS: &str = "eth_getLogs";
+/// Longest text of a node or a contract that is kept, characters.
+const MAX_TEXT: usize = 200;
+
 pub(in super::super) struct Endpoint {
     uri: Uri,
     http: Http,
-    calls: Semaphore,
+    calls: Arc<Semaphore>,
     ids: AtomicU64,
     pub(super) verified: AtomicBool,
     rest: Mutex<Option<Rest>>,
@@ -55,28 +67,38 @@ pub(super) fn parse(url: &str) -> Result<Uri, UrlError> {
 
 impl Endpoint {
     pub(super) fn new(uri: Uri, http: Http) -> Self {
-        let (calls, ids) = (Semaphore::new(CALLS), AtomicU64::new(1));
+        let (calls, ids) = (Arc::new(Semaphore::new(CALLS)), AtomicU64::new(1));
         Self { uri, http, calls, ids, verified: AtomicBool::new(false), rest: Mutex::new(None) }
     }
 
-    /// Calls `method`; whatever happens, it is over after `deadline`. Dropping the future gives the answer up.
+    /// Calls `method`; whatever happens, it is over after `deadline`, which begins when its turn has come. Dropping the future
+    /// gives the answer up.
     ///
     /// # Errors
     /// [`RpcFault`]; a revert is an outcome.
-    pub(super) async fn call(
+    pub(super) async fn call<T: DeserializeOwned + Send + 'static>(
         &self,
-        method: &str,
-        params: Value,
+        method: &'static str,
+        params: &Value,
         deadline: Duration,
-    ) -> Result<Outcome<Value>, RpcFault> {
+    ) -> Result<Outcome<T>, RpcFault> {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let call = async {
-            let _turn = self.calls.acquire().await.map_err(|_| RpcFault::Deadline { after: deadline })?;
-            let body = self.http.post(&self.uri, json::request(id, method, &params)).await?;
-            json::outcome(id, &body)
-        };
-        let late = Err(RpcFault::Deadline { after: deadline });
-        tokio::time::timeout(deadline, call).await.unwrap_or(late).map_err(|fault| self.redacted(fault))
+        let (uri, http, calls) = (self.uri.clone(), self.http.clone(), self.calls.clone());
+        let (body, limit) = (json::request(id, method, params), limit_of(method));
+        // A task of its own: a caller that is not polled for a while must not keep others from their turns.
+        let mut call = JoinSet::new();
+        call.spawn(async move {
+            let late = RpcFault::Deadline { after: deadline };
+            let _turn = calls.acquire_owned().await.map_err(|_| late.clone())?;
+            let answer = async { json::outcome(id, method, &http.post(&uri, body, limit).await?) };
+            tokio::time::timeout(deadline, answer).await.unwrap_or(Err(late))
+        });
+        let ended = call.join_next().await.and_then(Result::ok);
+        let stopped = || Err(RpcFault::Unreachable { text: "the call was broken off".into() });
+        match ended.unwrap_or_else(stopped) {
+            Ok(outcome) => Ok(outcome.map_err(|revert| Revert { reason: revert.reason.map(|text| self.clean(&text)) })),
+            Err(fault) => Err(self.redacted(fault)),
+        }
     }
 
     /// Leaves it alone for a while.
@@ -93,19 +115,26 @@ impl Endpoint {
         self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nodes and proxies like to repeat in an error what they were called by.
     fn redacted(&self, fault: RpcFault) -> RpcFault {
-        let clean = |text: String| {
-            let secrets = self.uri.path_and_query().map_or("", |p| p.as_str());
-            let parts = secrets.split(['/', '?', '&', '=']).filter(|part| part.len() >= SECRET);
-            parts.fold(text, |text, part| text.replace(part, "…"))
-        };
         match fault {
-            RpcFault::Unreachable { text } => RpcFault::Unreachable { text: clean(text) },
-            RpcFault::Node { code, message } => RpcFault::Node { code, message: clean(message) },
+            RpcFault::Unreachable { text } => RpcFault::Unreachable { text: self.clean(&text) },
+            RpcFault::Node { code, message } => RpcFault::Node { code, message: self.clean(&message) },
             fault => fault,
         }
     }
+
+    /// Nodes and proxies like to repeat in an error what they were called by. What they say is cut short only after that is
+    /// out, so that no part of it stays, and may not steer a terminal.
+    fn clean(&self, text: &str) -> String {
+        let secrets = self.uri.path_and_query().map_or("", |p| p.as_str());
+        let parts = secrets.split(['/', '?', '&', '=']).filter(|part| part.len() >= SECRET);
+        let text = parts.fold(text.to_owned(), |text, part| text.replace(part, "…"));
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TEXT).collect()
+    }
+}
+
+fn limit_of(method: &str) -> usize {
+    if method == GET_LOGS { MAX_LOGS } else { MAX_ANSWER }
 }
 
 impl fmt::Display for Endpoint {
@@ -135,6 +164,14 @@ mod tests {
         assert_eq!(endpoint("http://127.0.0.1:8545").to_string(), "http://127.0.0.1:8545");
         let said = RpcFault::Node { code: -1, message: "no quota for s3cret-key-of-a-customer, an0ther-s3cret".into() };
         assert_eq!(keyed.redacted(said), RpcFault::Node { code: -1, message: "no quota for …, …".into() });
+    }
+
+    #[test]
+    fn what_a_node_says_is_cut_after_what_is_secret_and_steers_no_terminal() {
+        let keyed = Endpoint::new(parse("https://rpc.example/v2/s3cret-key-of-a-customer").unwrap(), Http::plain());
+        let across = format!("{}s3cret-key-of-a-customer\u{1b}[2J", "x".repeat(MAX_TEXT - 5));
+        assert_eq!(keyed.clean(&across), format!("{}… [2J", "x".repeat(MAX_TEXT - 5)));
+        assert_eq!(keyed.clean(&"y".repeat(9999)).len(), MAX_TEXT);
     }
 
     #[test]

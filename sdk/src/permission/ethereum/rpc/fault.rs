@@ -39,6 +39,9 @@ pub enum RpcFault {
         /// Which part.
         what: &'static str,
     },
+    /// The stream's owner named a number of partitions that no stream can have.
+    #[error("the stream's metadata names no number of partitions that a stream can have")]
+    Metadata,
     /// The node could not do it.
     #[error("error {code}: {message}")]
     Node {
@@ -79,6 +82,13 @@ pub enum RpcFault {
         /// By our clock.
         ahead: Duration,
     },
+}
+
+impl RpcFault {
+    /// Whether it tells of the endpoint. What anybody can write into his own stream must not make others be left alone.
+    pub(super) const fn is_the_endpoints(&self) -> bool {
+        !matches!(self, Self::Metadata | Self::TooLarge { .. })
+    }
 }
 
 /// An endpoint and what went wrong with it.

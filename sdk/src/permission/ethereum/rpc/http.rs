@@ -12,9 +12,6 @@ use hyper_util::rt::TokioExecutor;
 
 use super::RpcFault;
 
-/// Largest answer read, bytes; a block range full of events has a few hundred thousand.
-const MAX_ANSWER: usize = 8 * 1024 * 1024;
-
 /// Keeps its connections open between calls. Cheap to clone.
 #[derive(Clone)]
 pub(super) enum Http {
@@ -42,11 +39,11 @@ impl Http {
         Ok(Self::Tls(Client::builder(TokioExecutor::new()).build(https)))
     }
 
-    /// Posts JSON and reads the answer. Dropping the future closes the connection.
+    /// Posts JSON and reads the answer, of `limit` bytes at most. Dropping the future closes the connection.
     ///
     /// # Errors
     /// [`RpcFault`].
-    pub(super) async fn post(&self, uri: &Uri, body: Bytes) -> Result<Bytes, RpcFault> {
+    pub(super) async fn post(&self, uri: &Uri, body: Bytes, limit: usize) -> Result<Bytes, RpcFault> {
         let request = Request::builder()
             .method(Method::POST)
             .uri(uri.clone())
@@ -62,11 +59,11 @@ impl Http {
         if response.status() != StatusCode::OK {
             return Err(RpcFault::Status { status: response.status().as_u16() });
         }
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| {
-            match error.downcast_ref::<LengthLimitError>() {
-                Some(_) => RpcFault::TooLarge { limit: MAX_ANSWER },
-                None => RpcFault::Unreachable { text: chain(error.as_ref()) },
-            }
+        let body = Limited::new(response.into_body(), limit).collect().await.map_err(|error| match error
+            .downcast_ref::<LengthLimitError>(
+        ) {
+            Some(_) => RpcFault::TooLarge { limit },
+            None => RpcFault::Unreachable { text: chain(error.as_ref()) },
         })?;
         Ok(body.to_bytes())
     }

@@ -6,6 +6,7 @@ use ethers_core::types::{Address, Bytes, H256};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::endpoint::GET_LOGS;
 use super::json::{maybe_quantity, quantity};
 use super::{Block, ChainError, EndpointFault, Rpc, RpcFault, Trusted, quantity_of};
 use crate::identity::UserId;
@@ -58,10 +59,9 @@ impl Trusted<'_> {
         let topics: Vec<String> = topics.iter().map(|topic| format!("0x{}", hex::encode(topic))).collect();
         let (from, to) = (quantity_of(from), quantity_of(to));
         let filter = json!({ "address": self.rpc.contract, "fromBlock": from, "toBlock": to, "topics": [topics] });
-        let outcome = self.endpoint.call("eth_getLogs", json!([filter]), deadline).await?;
+        let outcome = self.endpoint.call::<Vec<Log>>(GET_LOGS, &json!([filter]), deadline).await?;
         let logs = outcome.map_err(|revert| RpcFault::Reverted { reason: revert.reason })?;
-        let logs = serde_json::from_value::<Vec<Log>>(logs);
-        Ok(logs.map_err(|_| RpcFault::Malformed { what: "eth_getLogs" })?.into_iter().map(RawLog::from).collect())
+        Ok(logs.into_iter().map(RawLog::from).collect())
     }
 }
 

@@ -143,10 +143,12 @@ impl Rpc {
             Err(fault) => Err(fault),
         };
         answer.map_err(|fault| {
-            endpoint.let_rest(self.limits.rest, fault.clone());
-            let endpoint = endpoint.to_string();
-            tracing::warn!(endpoint, %fault, "an RPC endpoint failed and is left alone for a while");
-            EndpointFault { endpoint, fault }
+            let name = endpoint.to_string();
+            if fault.is_the_endpoints() {
+                tracing::warn!(endpoint = name, %fault, "an RPC endpoint failed and is left alone for a while");
+                endpoint.let_rest(self.limits.rest, fault.clone());
+            }
+            EndpointFault { endpoint: name, fault }
         })
     }
 
@@ -226,18 +228,18 @@ impl Trusted<'_> {
     }
 
     /// A call that cannot revert.
-    pub(super) async fn get<T: DeserializeOwned>(&self, method: &'static str, params: Value) -> Result<T, RpcFault> {
+    pub(super) async fn get<T>(&self, method: &'static str, params: Value) -> Result<T, RpcFault>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
         self.call(method, params).await?.map_err(|revert| RpcFault::Reverted { reason: revert.reason })
     }
 
     /// A call that may revert.
-    pub(super) async fn call<T: DeserializeOwned>(
-        &self,
-        method: &'static str,
-        params: Value,
-    ) -> Result<Outcome<T>, RpcFault> {
-        let outcome = self.endpoint.call(method, params, self.rpc.limits.deadline).await?;
-        let decode = |value| serde_json::from_value(value).map_err(|_| RpcFault::Malformed { what: method });
-        outcome.map_or_else(|revert| Ok(Err(revert)), |value| decode(value).map(Ok))
+    pub(super) async fn call<T>(&self, method: &'static str, params: Value) -> Result<Outcome<T>, RpcFault>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        self.endpoint.call(method, &params, self.rpc.limits.deadline).await
     }
 }
