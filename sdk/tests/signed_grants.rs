@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use support::{
-    AnyEnvelope, Net, Raw, config, group_key, identity, key_request, next_event, next_text, opened, refusal_of, say,
-    until,
+    AnyEnvelope, Net, Raw, config, group_key, identity, key_request, next_event, next_message, next_text, opened,
+    refusal_of, say, until,
 };
 use veilcast::client::{Client, Subscription};
 use veilcast::key_store::{GroupKey, MemoryKeyStore};
@@ -309,4 +309,23 @@ async fn a_record_and_what_it_takes_back_reach_a_running_publisher_and_readers_t
 
 fn pushed(event: &Event) -> Option<()> {
     matches!(event, Event::KeyArrived { by: Arrival::Push, .. }).then_some(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_bought_in_time_is_shown_at_once_so_that_the_end_of_the_one_before_shuts_nobody_out() {
+    let desk = Desk::open().await;
+    let (record, grant) = (desk.record(), desk.grant(2, Period::until(desk.after(5))));
+    let (reader, mut subscription) = desk.reader(2, &[&record, &grant]).await;
+    desk.net.ready(&desk.publisher, &desk.stream, 1).await;
+    say(&desk.publisher, &desk.stream, "one").await;
+    let one = next_message(&mut subscription).await;
+    assert_eq!(reader.stats().key_requests_sent, 1, "what it carried is not shown again");
+
+    reader.import_grant(&desk.grant(2, Period::until(desk.after(600)))).await.unwrap();
+    until(async || desk.publisher.signed_grants().grants(&desk.stream).unwrap().len() == 2).await;
+    desk.clock.set(desk.after(7));
+    say(&desk.publisher, &desk.stream, "two").await;
+    let two = next_message(&mut subscription).await;
+    assert_eq!((two.text(), &two.key_id), (Some("two"), &one.key_id));
+    assert_eq!(reader.stats().key_requests_sent, 2);
 }

@@ -15,6 +15,7 @@ use super::directory::Contact;
 use super::error::ClientError;
 use super::finding::{self, Wish};
 use super::shared::{Shared, blocking, lock};
+use super::showing;
 use super::stats::count;
 use super::subscribing::KeyNews;
 use crate::cipher::{Recipient, RsaPair, TransportKey};
@@ -224,7 +225,7 @@ pub(super) struct Question {
 
 /// One try: find a device of the publisher, ask, bring back what it said.
 pub(super) async fn ask(shared: &Arc<Shared>, question: Question, mut wish: Wish) -> Result<Outcome, AskFailure> {
-    let (id, publisher) = (question.id, question.publisher);
+    let (id, publisher, stream) = (question.id, question.publisher, question.stream.clone());
     let find = tokio::time::timeout(shared.config.requester.find_timeout, finding::find(shared, publisher, &wish));
     let (shown, found) = tokio::join!(shown(shared, &question), find);
     let shown = shown?;
@@ -233,11 +234,15 @@ pub(super) async fn ask(shared: &Arc<Shared>, question: Question, mut wish: Wish
         None if wish.not_at.is_empty() => return Err(AskFailure::Unreachable),
         None => return Ok(Outcome::NobodyElse),
     };
+    let serial = shown.serial;
     let signed = sign(shared, question, shown)?;
     for _ in 0..DIALED {
         let _ = shared.asking.send(Ask::Left { id, device: to.device() }).await;
         match send(shared, publisher, &to, signed.envelope()).await {
-            Ok(answer) => return Ok(Outcome::Answer(answer)),
+            Ok(answer) => {
+                showing::carried(shared, &stream, publisher, serial).await;
+                return Ok(Outcome::Answer(answer));
+            }
             Err(AskFailure::Unreachable) => lock(&shared.directory).doubt(publisher, &to.peer),
             Err(failure) => {
                 if failure == AskFailure::Timeout {
@@ -255,13 +260,18 @@ pub(super) async fn ask(shared: &Arc<Shared>, question: Question, mut wish: Wish
 
 /// One try at one device, wherever it is known to be.
 pub(super) async fn ask_at(shared: &Arc<Shared>, question: Question, device: PeerId) -> Result<Bytes, AskFailure> {
-    let publisher = question.publisher;
+    let (publisher, stream) = (question.publisher, question.stream.clone());
     let find =
         tokio::time::timeout(shared.config.requester.find_timeout, finding::find_device(shared, publisher, device));
     let (shown, found) = tokio::join!(shown(shared, &question), find);
     let to = found.ok().flatten().ok_or(AskFailure::Unreachable)?;
-    let signed = sign(shared, question, shown?)?;
+    let shown = shown?;
+    let serial = shown.serial;
+    let signed = sign(shared, question, shown)?;
     let answer = send(shared, publisher, &to, signed.envelope()).await;
+    if answer.is_ok() {
+        showing::carried(shared, &stream, publisher, serial).await;
+    }
     if let Err(AskFailure::Unreachable | AskFailure::Timeout) = answer {
         // For the next try: it may have moved.
         lock(&shared.directory).doubt(publisher, &device);
@@ -274,14 +284,20 @@ pub(super) async fn ask_at(shared: &Arc<Shared>, question: Question, device: Pee
 struct Shown {
     pair: Arc<RsaPair>,
     proofs: Vec<Bytes>,
+    /// The newest of these grants, if the publisher was not shown it before.
+    serial: Option<u64>,
 }
 
 async fn shown(shared: &Arc<Shared>, question: &Question) -> Result<Shown, AskFailure> {
     let (worker, stream, publisher) = (shared.clone(), question.stream.clone(), question.publisher);
-    let proofs = blocking(move || worker.source.proofs(&stream, worker.user, worker.now()));
+    let proofs = blocking(move || {
+        let serial = showing::newest(&worker, &stream, publisher);
+        (worker.source.proofs(&stream, worker.user, worker.now()), serial)
+    });
     let (pair, proofs) = tokio::join!(shared.rsa_pair(), proofs);
     let pair = pair.map_err(|error| unmade(publisher, &error))?;
-    Ok(Shown { pair, proofs: proofs.map_err(|error| unmade(publisher, &error))? })
+    let (proofs, serial) = proofs.map_err(|error| unmade(publisher, &error))?;
+    Ok(Shown { pair, proofs, serial })
 }
 
 fn sign(shared: &Shared, question: Question, shown: Shown) -> Result<Verified<KeyRequest>, AskFailure> {

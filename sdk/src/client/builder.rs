@@ -17,6 +17,7 @@ use super::error::ClientError;
 use super::gate::ProtocolGate;
 use super::holders::{self, Holders};
 use super::shared::{Shared, blocking, make_rsa_pair};
+use super::showing;
 use super::updating::HAND_OUTS;
 use super::{Client, announcing, carrying, dispatch, enforcing, peer_key, permitting};
 use crate::cipher::{MAX_RSA_BITS, MIN_RSA_BITS, RsaError};
@@ -217,6 +218,7 @@ impl ClientBuilder {
             shared.spawn(permitting::renew(shared.clone()));
             shared.spawn(carrying::announce(shared.clone()));
             shared.spawn(carrying::look(shared.clone()));
+            shared.spawn(showing::run(shared.clone()));
         }
         if shared.config.rekey_on_end {
             shared.spawn(enforcing::run(shared.clone()));

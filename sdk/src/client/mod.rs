@@ -48,6 +48,7 @@ mod publishing;
 mod pushing;
 mod relay;
 mod shared;
+mod showing;
 mod stats;
 mod subscribing;
 mod updating;

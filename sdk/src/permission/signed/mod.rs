@@ -253,6 +253,36 @@ impl SignedGrants {
         Ok(self.shelf.grants(stream)?.into_iter().map(|kept| (kept.content, kept.envelope)).collect())
     }
 
+    /// The newest grant of SUBSCRIBE that `user` has and this publisher was not shown; none that is over or was taken back.
+    ///
+    /// # Errors
+    /// [`GrantError::Store`], [`GrantError::Damaged`].
+    pub(crate) fn unshown(
+        &self,
+        stream: &StreamId,
+        user: UserId,
+        publisher: UserId,
+        now: Timestamp,
+    ) -> Result<Option<u64>, GrantError> {
+        let record = self.shelf.record(stream)?;
+        let counts = |grant: &SignedGrant| {
+            let revoked = record.as_ref().and_then(|record| record.content.revoked(grant));
+            revoked.is_none() && !matches!(grant.period.refusal_at(now), Some(Refusal::Expired { .. }))
+        };
+        let grants = self.shelf.grants_of(stream, user, Permission::Subscribe)?;
+        let newest = grants.iter().filter(|kept| counts(&kept.content)).map(|kept| kept.content.serial).max();
+        let Some(newest) = newest else { return Ok(None) };
+        Ok((newest > self.shelf.shown(stream, publisher)?).then_some(newest))
+    }
+
+    /// A publisher was shown the grants up to this serial. Durable when this returns.
+    ///
+    /// # Errors
+    /// [`GrantError::Store`].
+    pub(crate) fn was_shown(&self, stream: &StreamId, publisher: UserId, serial: u64) -> Result<(), GrantError> {
+        Ok(self.shelf.put_shown(stream, publisher, serial)?)
+    }
+
     /// The streams there are records of.
     ///
     /// # Errors

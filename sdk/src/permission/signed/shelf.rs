@@ -4,6 +4,7 @@
 //! owner_records   stream id                                              version 1 | envelope
 //! owner_grants    stream id | 0 | user 20 | permission 1 | serial 8      version 1 | envelope
 //! owner_serials   stream id                                              the next serial, 8 bytes
+//! owner_shown     stream id | 0 | publisher 20                           the newest serial it was shown, 8 bytes
 //! ```
 //! Numbers are big-endian; a stream id has no zero byte. Only what was verified is written, so what is read needs no second
 //! look at its signature.
@@ -22,6 +23,7 @@ use crate::wire::{Content, Received, SignedGrant, StreamRecord, Verified};
 const RECORDS: &str = "owner_records";
 const GRANTS: &str = "owner_grants";
 const SERIALS: &str = "owner_serials";
+const SHOWN: &str = "owner_shown";
 const VERSION: u8 = 1;
 const PAGE: usize = 256;
 
@@ -96,6 +98,16 @@ impl Shelf {
         self.0.write(SERIALS, &[(stream.as_str().as_bytes().to_vec(), Some(next.to_be_bytes().to_vec()))])
     }
 
+    /// Up to which serial of ours a publisher was shown.
+    pub(super) fn shown(&self, stream: &StreamId, publisher: UserId) -> Result<u64, GrantError> {
+        let Some(value) = self.0.get(SHOWN, &of_publisher(stream, publisher))? else { return Ok(0) };
+        Ok(u64::from_be_bytes(value.try_into().map_err(|_| GrantError::Damaged)?))
+    }
+
+    pub(super) fn put_shown(&self, stream: &StreamId, publisher: UserId, serial: u64) -> Result<(), StoreError> {
+        self.0.write(SHOWN, &[(of_publisher(stream, publisher), Some(serial.to_be_bytes().to_vec()))])
+    }
+
     fn all(&self, table: &str, prefix: &[u8]) -> Result<Vec<Entry>, StoreError> {
         let mut found: Vec<Entry> = Vec::new();
         loop {
@@ -122,6 +134,10 @@ fn read<T: Content + Clone>(value: &[u8]) -> Result<Kept<T>, GrantError> {
 
 fn of_stream(stream: &StreamId) -> Vec<u8> {
     [stream.as_str().as_bytes(), &[0]].concat()
+}
+
+fn of_publisher(stream: &StreamId, publisher: UserId) -> Vec<u8> {
+    [of_stream(stream), publisher.as_bytes().to_vec()].concat()
 }
 
 fn of_user(stream: &StreamId, user: UserId, permission: Permission) -> Vec<u8> {

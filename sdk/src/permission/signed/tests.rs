@@ -414,3 +414,21 @@ fn what_a_statement_says_is_read_only_if_the_streams_owner_signed_it_though_it_b
         assert!(matches!(Statement::read(&forged), Err(GrantError::NotOwner { .. })));
     }
 }
+
+#[test]
+fn a_publisher_is_shown_the_newest_grant_that_counts_once_also_after_a_restart() {
+    let store = Arc::new(MemoryKeyStore::default());
+    let open = || SignedGrants::new(store.clone());
+    let unshown = |publisher, now| open().unshown(&stream(), user(2), user(publisher), at(now)).unwrap();
+    assert_eq!(unshown(9, 0), None);
+    open().import(&signed_by(plain(), &identity(1)), at(0)).unwrap();
+    assert_eq!(unshown(9, 0), Some(77));
+    open().was_shown(&stream(), user(9), 77).unwrap();
+    assert_eq!((unshown(9, 0), unshown(8, 0)), (None, Some(77)), "another publisher was not");
+    let renewal = SignedGrant { serial: 78, period: period(101, 200), ..plain() };
+    open().import(&signed_by(renewal, &identity(1)), at(0)).unwrap();
+    assert_eq!((unshown(9, 0), unshown(9, 201)), (Some(78), None), "what is over is not worth it");
+    let revocations = vec![Revocation { what: Revoked::User { user: user(2), through: 78 }, at: at(1) }];
+    open().import(&signed_by(StreamRecord { revocations, ..record(1) }, &identity(1)), at(0)).unwrap();
+    assert_eq!(unshown(9, 2), None);
+}
