@@ -12,6 +12,7 @@ mod enforcing;
 mod faults;
 mod following;
 mod reading;
+mod selling;
 mod writing;
 
 use std::sync::Arc;
