@@ -42,8 +42,12 @@ impl Market {
     }
 
     fn follow(&self, config: FollowConfig, urls: &[&str]) -> EthereumRegistry {
+        self.follow_into(self.records.clone(), config, urls)
+    }
+
+    fn follow_into(&self, records: Arc<MemoryKeyStore>, config: FollowConfig, urls: &[&str]) -> EthereumRegistry {
         let builder = urls.iter().fold(self.chain.builder(self.config), |builder, url| builder.rpc(*url));
-        builder.clock(self.clock.clone()).build().unwrap().follow(self.records.clone(), config)
+        builder.clock(self.clock.clone()).build().unwrap().follow(records, config)
     }
 
     fn registry(&self) -> EthereumRegistry {
@@ -323,6 +327,31 @@ async fn the_next_endpoint_is_asked_for_events_when_one_is_down() {
     registry.look_now().await;
     assert!(matches!(registry.trouble().as_deref(), Some(Trouble::Source(SourceError::Unavailable { .. }))));
     assert!(matches!(registry.subscribers(&alone.stream).await, Err(Refusal::Unavailable { .. })));
+}
+
+#[tokio::test]
+async fn one_endpoint_that_hangs_or_lies_about_events_keeps_nobody_from_the_next() {
+    let market = Market::open().await;
+    market.sell(2, START + 1000).await;
+    let wrong = json!([{
+        "address": format!("0x{}", "07".repeat(20)), "topics": [], "data": "0x", "blockNumber": "0x1", "logIndex": "0x0",
+        "blockHash": format!("0x{}", "07".repeat(32)),
+    }]);
+    for reply in [Reply::Silence, Reply::Result(wrong)] {
+        let bad = Between::start(&market.chain, move |method, _| match method {
+            "eth_getLogs" => reply.clone(),
+            _ => Reply::Truth,
+        })
+        .await;
+        let mut config = on_demand();
+        config.deadline = Duration::from_secs(2);
+        let registry = market.follow_into(Arc::default(), config, &[&bad.url, &market.chain.url]);
+        assert_eq!(users(&market.list(&registry).await), [user(2)]);
+        let asked = bad.asked();
+        market.chain.mine(1).await;
+        market.list(&registry).await;
+        assert_eq!(bad.asked(), asked, "the one that could is asked first");
+    }
 }
 
 #[tokio::test]

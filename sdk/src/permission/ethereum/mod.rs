@@ -208,6 +208,9 @@ impl EthereumRegistry {
             deadline: config.deadline,
             contract,
         };
+        // One endpoint that hangs must not use up the time of the others.
+        let endpoints = u32::try_from(self.rpc.endpoints()).unwrap_or(u32::MAX);
+        let config = FollowConfig { deadline: config.deadline.saturating_mul(endpoints.saturating_add(1)), ..config };
         let first = config.first_block.unwrap_or_else(|| self.deployment.first_block());
         let depth = (first, self.config.confirmations);
         self.follower = Some(Follower::start(Arc::new(source), records, contract, depth, config));

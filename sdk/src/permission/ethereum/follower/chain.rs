@@ -37,7 +37,8 @@ impl LogSource for ChainSource {
     fn head(&self) -> Answer<'_, Result<Block, SourceError>> {
         Box::pin(async move {
             let now = self.clock.now();
-            Ok(self.rpc.first(|endpoint| reading::fresh_head(endpoint, now, self.depth)).await?.into())
+            let head = self.rpc.first_that_can(|endpoint| reading::fresh_head(endpoint, now, self.depth));
+            Ok(head.await?.into())
         })
     }
 
@@ -49,7 +50,9 @@ impl LogSource for ChainSource {
     }
 
     fn span(&self, from: u64, to: u64) -> Answer<'_, Result<Span, SourceError>> {
-        Box::pin(async move { self.rpc.first_that_can(|endpoint| self.span_of(endpoint, from, to)).await? })
+        Box::pin(
+            async move { self.rpc.first_that_can(|endpoint| self.span_of(endpoint, from, to)).await.map_err(of_span) },
+        )
     }
 
     fn held<'a>(&'a self, stream: &'a StreamId, user: UserId, block: u64) -> Answer<'a, Result<Held, SourceError>> {
@@ -61,17 +64,16 @@ impl LogSource for ChainSource {
 }
 
 impl ChainSource {
-    /// The inner error is about what the endpoint said, the outer one about its saying nothing.
-    async fn span_of(&self, endpoint: Trusted<'_>, from: u64, to: u64) -> Result<Result<Span, SourceError>, RpcFault> {
-        let missing = Ok(Err(SourceError::NoBlock { number: to }));
-        let Some(tip) = endpoint.block(to).await?.map(Block::from) else { return missing };
+    async fn span_of(&self, endpoint: Trusted<'_>, from: u64, to: u64) -> Result<Span, RpcFault> {
+        let missing = RpcFault::NoBlock { number: to };
+        let tip = endpoint.block(to).await?.map(Block::from).ok_or(missing.clone())?;
         let logs = endpoint.logs((from, to), &TOPICS.all(), self.deadline).await?;
         // Logs are asked for by number: between the two calls the number may have become another block's.
         if endpoint.block(to).await?.map(Block::from) != Some(tip) {
-            return missing;
+            return Err(missing);
         }
-        let asked = Asked { contract: self.contract, from, to, tip: tip.hash };
-        Ok(asked.read(&logs).map(|events| Span { tip, events }).map_err(SourceError::from))
+        let events = Asked { contract: self.contract, from, to, tip: tip.hash }.read(&logs)?;
+        Ok(Span { tip, events })
     }
 }
 
@@ -81,8 +83,38 @@ impl From<rpc::Block> for Block {
     }
 }
 
+/// What went wrong with every endpoint comes down to what a reader can do about it.
 impl From<ChainError> for SourceError {
     fn from(error: ChainError) -> Self {
-        Self::Unavailable { text: error.to_string() }
+        let ChainError::Unavailable { faults } = &error else { return Self::Unavailable { text: error.to_string() } };
+        let found = |pick: fn(&RpcFault) -> Option<Self>| faults.iter().find_map(|fault| pick(&fault.fault));
+        let lie = found(|fault| if let RpcFault::Event(fault) = fault { Some(Self::Event(*fault)) } else { None });
+        let missing =
+            || {
+                found(|fault| {
+                    if let RpcFault::NoBlock { number } = fault {
+                        Some(Self::NoBlock { number: *number })
+                    } else {
+                        None
+                    }
+                })
+            };
+        lie.or_else(missing).unwrap_or_else(|| Self::Unavailable { text: error.to_string() })
     }
+}
+
+/// What was asked for may have been too much.
+fn of_span(error: ChainError) -> SourceError {
+    let ChainError::Unavailable { faults } = &error else { return error.into() };
+    let is_too_much = faults.iter().any(|fault| is_too_much(&fault.fault));
+    let text = error.to_string();
+    match SourceError::from(error) {
+        SourceError::Unavailable { .. } if is_too_much => SourceError::TooMuch { text },
+        other => other,
+    }
+}
+
+const fn is_too_much(fault: &RpcFault) -> bool {
+    use RpcFault::{Deadline, Malformed, Node, Status, TooLarge};
+    matches!(fault, Deadline { .. } | TooLarge { .. } | Node { .. } | Status { .. } | Malformed { .. })
 }

@@ -136,14 +136,15 @@ impl Looker {
     }
 
     async fn read_up_to(&mut self, head: &Block) -> Result<(), Trouble> {
-        loop {
-            let (number, width) = (head.number, self.width);
-            self.shared.board().progress.head = number;
-            let Some((from, to)) = self.with(move |index| Ok(index.next(number, width))).await? else { return Ok(()) };
+        let number = head.number;
+        self.shared.board().progress.head = number;
+        let mut next = self.with(move |index| Ok(index.first(number))).await?;
+        while let Some(from) = next.filter(|from| *from <= number) {
+            let (width, to) = (self.width, Index::last(from, number, self.width));
             let span = match self.call(|source| source.span(from, to)).await {
                 Ok(span) => span,
                 // Too many blocks, or too many events in them: each kind of node says it in its own words.
-                Err(trouble) if width > 1 => {
+                Err(trouble) if width > 1 && is_too_much(&trouble) => {
                     tracing::debug!(%trouble, from, to, "asking for fewer blocks");
                     self.width = (to - from).min(width - 1).div_ceil(2).max(1);
                     continue;
@@ -157,7 +158,9 @@ impl Looker {
             let touched = self.with(move |index| index.advance(span.tip, number, &span.events)).await?;
             self.note(touched).await?;
             self.width = self.width.saturating_mul(2).min(self.shared.config.max_range.max(1));
+            next = to.checked_add(1);
         }
+        Ok(())
     }
 
     /// That the blocks just read continue the last one before them: the chain may have been reorganised meanwhile.
@@ -275,6 +278,10 @@ impl Looker {
         let done = work.await.map_err(|error| SourceError::Unavailable { text: error.to_string() })?;
         Ok(done?)
     }
+}
+
+fn is_too_much(trouble: &Trouble) -> bool {
+    matches!(trouble, Trouble::Source(SourceError::TooMuch { .. }) | Trouble::Deadline { .. })
 }
 
 async fn in_time<T>(after: Duration, answer: Answer<'_, Result<T, SourceError>>) -> Result<T, Trouble> {

@@ -40,7 +40,7 @@ pub struct FollowConfig {
     pub poll: Duration,
     /// Blocks asked for at a time, at most. Halved whenever an endpoint cannot give so many.
     pub max_range: u64,
-    /// How long one call may take.
+    /// How long an endpoint may take for the events of some blocks.
     pub deadline: Duration,
     /// How long after the last look that found everything lists are still given.
     pub max_silence: Duration,

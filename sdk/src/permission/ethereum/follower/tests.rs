@@ -137,7 +137,7 @@ impl LogSource for Fake {
         let max = self.max_span.load(Ordering::SeqCst);
         self.answer(|| {
             if max > 0 && to - from + 1 > max {
-                return Err(SourceError::Unavailable { text: "query returned more than 10000 results".into() });
+                return Err(SourceError::TooMuch { text: "query returned more than 10000 results".into() });
             }
             if let Some(fault) = *self.lies.lock().unwrap() {
                 return Err(fault.into());
@@ -315,6 +315,36 @@ async fn an_endpoint_that_gives_few_blocks_at_a_time_is_asked_for_fewer() {
     world.fake.mine(vec![until(1, 2, 5000)]);
     world.fake.max_span.store(3, Ordering::SeqCst);
     let follower = world.follow();
+    assert_eq!(world.list(&follower, 1).await.len(), 1);
+    assert!(follower.trouble().is_none());
+}
+
+#[tokio::test]
+async fn an_endpoint_that_gives_fewer_blocks_than_there_are_confirmations_will_do() {
+    let mut world = World::new();
+    world.confirmations = 12;
+    world.fake.max_span.store(4, Ordering::SeqCst);
+    world.fake.mine(vec![until(1, 2, 5000)]);
+    world.fake.mine_empty(30);
+    let follower = world.follow();
+    assert_eq!(world.list(&follower, 1).await.len(), 1);
+    world.fake.mine_empty(1);
+    world.fake.mine(vec![until(1, 2, 0)]);
+    assert_eq!(world.list(&follower, 1).await[&user(2)].revoked, Some(at(1330)));
+    assert!(follower.trouble().is_none());
+}
+
+#[tokio::test]
+async fn an_upgrade_that_a_reorganisation_took_back_is_none() {
+    let world = World::new();
+    world.fake.mine(vec![until(1, 2, 5000)]);
+    world.fake.mine_empty(3);
+    let follower = world.follow();
+    world.list(&follower, 1).await;
+    world.fake.mine(vec![RegistryEvent::Upgraded, until(1, 3, 5000)]);
+    assert_eq!(world.list(&follower, 1).await.len(), 2);
+    world.fake.take_back(3);
+    world.fake.mine_empty(2);
     assert_eq!(world.list(&follower, 1).await.len(), 1);
     assert!(follower.trouble().is_none());
 }

@@ -88,6 +88,11 @@ pub(super) struct Placed {
     pub(super) event: RegistryEvent,
 }
 
+/// The last block that no reorganisation takes back.
+const fn final_at(head: u64) -> u64 {
+    head.saturating_sub(REORG_WINDOW)
+}
+
 /// What an entry of the contract allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(super) struct Held {
@@ -213,17 +218,18 @@ impl Index {
         self.limits.start
     }
 
-    /// The blocks to read next, `width` new ones at most; `None` when all are read up to `head`. What is final and what is not
-    /// are read apart, and blocks that were new the last time once more: a node may know a block and not yet its logs.
-    pub(super) fn next(&self, head: u64, width: u64) -> Option<(u64, u64)> {
-        let first = self.cursor().map_or(self.limits.start, |cursor| cursor.number + 1);
-        if first > head {
-            return None;
-        }
-        let is_final = head.saturating_sub(REORG_WINDOW);
-        let to = first.saturating_add(width.max(1) - 1).min(if first <= is_final { is_final } else { head });
-        let again = if first > is_final { self.limits.confirmations.min(REORG_WINDOW / 2) } else { 0 };
-        Some((first.saturating_sub(again).max(self.limits.start), to))
+    /// The first block to read while `head` is the newest; `None` when all are read. Blocks that were new the last time are read once
+    /// more: a node may know a block and not yet its logs.
+    pub(super) fn first(&self, head: u64) -> Option<u64> {
+        let next = self.cursor().map_or(self.limits.start, |cursor| cursor.number + 1);
+        let again = if next > final_at(head) { self.limits.confirmations.min(REORG_WINDOW / 2) } else { 0 };
+        (next <= head).then(|| next.saturating_sub(again).max(self.limits.start))
+    }
+
+    /// The last block to read along with `from`, `width` at most. What is final and what is not are read apart.
+    pub(super) fn last(from: u64, head: u64, width: u64) -> u64 {
+        let end = if from <= final_at(head) { final_at(head) } else { head };
+        from.saturating_add(width.max(1) - 1).min(end)
     }
 
     /// Takes in the events of all blocks up to `tip`, which were read while the newest one was `head`. They are on disk when
@@ -238,10 +244,13 @@ impl Index {
             self.take(placed, &mut draft)?;
         }
         self.is_ragged = true;
-        self.write(draft.places, head.saturating_sub(REORG_WINDOW))?;
+        self.write(draft.places, final_at(head))?;
         (self.upgraded, self.overflow) = (draft.upgraded, draft.overflow);
         self.entries += draft.fresh;
-        self.marks.push(tip);
+        // Not so when old blocks were read once more.
+        if self.cursor().is_none_or(|cursor| cursor.number < tip.number) {
+            self.marks.push(tip);
+        }
         self.is_ragged = false;
         let is_due = self.saved.is_none_or(|saved| tip.number.abs_diff(saved) >= SAVE_EVERY);
         if is_due || draft.touched != Touched::default() {
@@ -319,9 +328,12 @@ impl Index {
             return Ok(Touched { everything: true, ..Touched::default() });
         };
         self.marks.cut(Some(block));
+        let is_upgrade_gone = self.upgraded > block.number;
+        self.upgraded = self.upgraded.min(block.number);
         self.is_ragged = true;
         self.save()?;
-        self.mend()
+        let touched = self.mend()?;
+        Ok(Touched { everything: is_upgrade_gone, ..touched })
     }
 
     /// Writes the cursor down.

@@ -58,6 +58,12 @@ pub enum SourceError {
         /// What happened.
         text: String,
     },
+    /// It does not give so much at once, or not in time.
+    #[error("{text}")]
+    TooMuch {
+        /// What happened.
+        text: String,
+    },
     /// What it said cannot be true.
     #[error(transparent)]
     Event(#[from] EventFault),

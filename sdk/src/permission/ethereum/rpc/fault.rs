@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::identity::UserId;
+use crate::permission::ethereum::events::EventFault;
 
 /// Why an endpoint gave no answer that counts. None of it shows what its URL has behind the host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +56,15 @@ pub enum RpcFault {
     Reverted {
         /// The contract's reason, where it gave one.
         reason: Option<String>,
+    },
+    /// Logs that cannot be the contract's.
+    #[error("its logs cannot be the contract's: {0}")]
+    Event(#[from] EventFault),
+    /// A block that should be there is not, or became another one meanwhile.
+    #[error("has no block {number}")]
+    NoBlock {
+        /// Its number.
+        number: u64,
     },
     /// A node of another chain.
     #[error("is on chain {got}, not {expected}")]

@@ -1,5 +1,6 @@
 //! Calls for whole ranges of blocks: slow, large, and refused by each kind of node in its own words.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ethers_core::types::{Address, Bytes, H256};
@@ -14,7 +15,7 @@ use crate::permission::ethereum::events::RawLog;
 
 impl Rpc {
     /// As [`Rpc::first`], for what an endpoint may refuse because it is too much: that is no reason to leave it alone, for it
-    /// may be the one that knows about grants.
+    /// may be the one that knows about grants. The one that could the last time is asked first.
     ///
     /// # Errors
     /// [`ChainError::Unavailable`].
@@ -24,14 +25,19 @@ impl Rpc {
         Fut: Future<Output = Result<T, RpcFault>> + Send,
         T: Send,
     {
-        let mut faults = Vec::new();
-        for endpoint in self.candidates(1)? {
+        let (mut faults, count) = (Vec::new(), self.endpoints.len());
+        let first = self.able.load(Ordering::Relaxed);
+        for place in (0..count).map(|place| (first + place) % count) {
+            let endpoint = &self.endpoints[place];
             let answer = match self.trust(endpoint).await {
                 Ok(trusted) => ask(trusted).await,
                 Err(fault) => Err(fault),
             };
             match answer {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.able.store(place, Ordering::Relaxed);
+                    return Ok(answer);
+                }
                 Err(fault) => faults.push(EndpointFault { endpoint: endpoint.to_string(), fault }),
             }
         }

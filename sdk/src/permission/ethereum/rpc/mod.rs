@@ -12,7 +12,7 @@ mod logs;
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ethers_core::types::{Address, Bytes, U64};
@@ -37,6 +37,8 @@ pub(super) struct CallLimits {
 #[derive(Debug)]
 pub(super) struct Rpc {
     endpoints: Vec<Endpoint>,
+    /// The endpoint that gave events the last time.
+    able: AtomicUsize,
     contract: Address,
     chain_id: OnceLock<u64>,
     limits: CallLimits,
@@ -71,7 +73,7 @@ impl Rpc {
         let http = if tls { Http::tls().map_err(RpcSetupError::Tls)? } else { Http::plain() };
         let endpoints = uris.into_iter().map(|uri| Endpoint::new(uri, http.clone())).collect();
         let chain_id = deployment.chain_id().map_or_else(OnceLock::new, OnceLock::from);
-        Ok(Self { endpoints, contract: deployment.contract(), chain_id, limits })
+        Ok(Self { endpoints, able: AtomicUsize::new(0), contract: deployment.contract(), chain_id, limits })
     }
 
     pub(super) fn endpoints(&self) -> usize {
