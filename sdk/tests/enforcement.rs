@@ -11,6 +11,7 @@ use std::time::Duration;
 use support::{Net, config, next_event, next_message, next_text, say, until};
 use veilcast::client::{Client, ClientError, KeyUpdateMethod, StreamOptions, Subscription};
 use veilcast::key_store::{KeyStore, MemoryKeyStore, TimeRange};
+use veilcast::permission::{Answer, Grant, LocalRegistry, PermissionSource, StreamInfo, Subscriber};
 use veilcast::subscriber::Arrival;
 use veilcast::time::{Clock, ManualClock, SystemClock};
 use veilcast::{Event, Period, Permission, Refusal, StreamId, Timestamp, UserId};
@@ -188,4 +189,79 @@ async fn a_key_that_was_in_use_becomes_current_no_second_time_for_it_would_shut_
     }
     say(&desk.publisher, &desk.stream, "two").await;
     assert_ne!(next_message(&mut subscription).await.key_id.as_ref(), Some(key.id()));
+}
+
+/// A source whose public streams are public until a moment that it names beforehand.
+struct PublicUntil {
+    inner: LocalRegistry,
+    ends: Timestamp,
+}
+
+impl PermissionSource for PublicUntil {
+    fn check<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        user: UserId,
+        permission: Permission,
+        now: Timestamp,
+    ) -> Answer<'a, Result<Grant, Refusal>> {
+        self.inner.check(stream, user, permission, now)
+    }
+
+    fn subscribers<'a>(&'a self, stream: &'a StreamId) -> Answer<'a, Result<Vec<Subscriber>, Refusal>> {
+        self.inner.subscribers(stream)
+    }
+
+    fn stream<'a>(&'a self, stream: &'a StreamId) -> Answer<'a, Result<Option<StreamInfo>, Refusal>> {
+        Box::pin(async move {
+            let info = self.inner.stream(stream).await?;
+            Ok(info.map(|info| StreamInfo { public_ends: Some(self.ends), ..info }))
+        })
+    }
+
+    fn stream_at<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        now: Timestamp,
+    ) -> Answer<'a, Result<Option<StreamInfo>, Refusal>> {
+        Box::pin(async move { Ok(self.stream(stream).await?.map(|info| info.at(now))) })
+    }
+
+    fn changes(&self) -> u64 {
+        self.inner.changes()
+    }
+}
+
+/// How many keys are made by a message before a public stream's end, by one at its last moment, and by one a moment later.
+async fn keys_around_the_end_of_a_public_stream(always_encrypt: bool) -> [usize; 3] {
+    let net = Net::start().await;
+    let start = Timestamp::from_secs(SystemClock.now().as_secs());
+    let (clock, store) = (Arc::new(ManualClock::at(start)), Arc::new(MemoryKeyStore::default()));
+    let ends = start.plus(Duration::from_secs(2));
+    let stream = StreamId::of(support::identity(1).user(), "s").unwrap();
+    let inner = LocalRegistry::new(Arc::new(MemoryKeyStore::default()));
+    inner.create_stream(&stream, 1, true).unwrap();
+    let mut config = config();
+    config.always_encrypt = always_encrypt;
+    // What is shown is what a message does, not what is done without one.
+    config.rekey_on_end = always_encrypt;
+    config.end_window = Duration::from_secs(3600);
+    let builder = net.builder(1).store(store.clone()).clock(clock.clone()).config(config);
+    let publisher = net.join(builder.permissions(Arc::new(PublicUntil { inner, ends }))).await;
+    let keys = async |at: Timestamp| {
+        clock.set(at);
+        say(&publisher, &stream, "x").await;
+        store.history(&veilcast::scope(publisher.user(), &stream), TimeRange::ALL, None, 100).unwrap().len()
+    };
+    [keys(start).await, keys(ends.minus(Duration::from_millis(1))).await, keys(ends).await]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_stops_being_public_at_a_known_moment_is_encrypted_from_that_moment_on() {
+    assert_eq!(keys_around_the_end_of_a_public_stream(false).await, [0, 0, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_that_everybody_could_have_is_replaced_at_the_known_end_of_a_public_stream() {
+    assert_eq!(keys_around_the_end_of_a_public_stream(true).await, [1, 1, 2]);
 }

@@ -24,6 +24,8 @@ use crate::wire::{Frame, MessageRef};
 
 /// How long what a source said about a stream is believed, if it did not say that something changed.
 const INFO_FRESHNESS: Duration = Duration::from_secs(5);
+/// A stream that the source knows nothing of.
+const UNKNOWN: StreamInfo = StreamInfo { partitions: 1, public: false, public_until: None, public_ends: None };
 
 /// How often it is looked who was given keys while a source cannot tell who subscribes.
 const SUPPOSE_EVERY: Duration = Duration::from_secs(1);
@@ -219,7 +221,9 @@ pub(super) async fn is_rekey_due(shared: &Shared, stream: &StreamId, publisher: 
     }
     // Where the source said that nothing changed it is not asked again, however long nothing is published.
     let info = match &publisher.info {
-        Some((info, _, changes)) if *changes == shared.source.changes() => Ok(info.clone()),
+        Some((info, _, changes)) if *changes == shared.source.changes() && info.holds_at(shared.now()) => {
+            Ok(info.clone())
+        }
         _ => publisher.info(shared, stream).await,
     };
     match info {
@@ -306,7 +310,7 @@ impl StreamPublisher {
 
     /// Notes that the key current since `now` shuts out everybody who had ended; returns the record of it.
     pub(super) fn shut_out(&mut self, now: Timestamp) -> Vec<u8> {
-        let public_until = self.info.as_ref().and_then(|(info, ..)| info.public_until);
+        let public_until = self.info.as_ref().and_then(|(info, ..)| info.clone().at(now).public_until);
         self.ends.rekeyed(now, public_until)
     }
 
@@ -328,13 +332,14 @@ impl StreamPublisher {
             && *at == changes
             && now >= *asked
             && now.since(*asked) < INFO_FRESHNESS
+            && info.holds_at(now)
         {
             return Ok(info.clone());
         }
         let info = match (shared.stream_info(stream).await, &self.info) {
-            (Ok(known), _) => known.unwrap_or(StreamInfo { partitions: 1, public: false, public_until: None }),
+            (Ok(known), _) => known.unwrap_or(UNKNOWN),
             // Cannot tell whether it is public: then it is not. How many partitions it has does not change.
-            (Err(_), Some((info, ..))) => return Ok(StreamInfo { public: false, ..info.clone() }),
+            (Err(_), Some((info, ..))) => return Ok(StreamInfo { public: false, ..info.clone().at(now) }),
             (Err(refusal), None) => {
                 let (user, permission) = (shared.user, Permission::Publish);
                 return Err(ClientError::NotPermitted { user, stream: stream.clone(), permission, refusal });

@@ -320,7 +320,7 @@ fn entry_grant(entry: &GrantEntry, permission: Permission) -> Grant {
 
 fn info(entry: &StreamEntry) -> StreamInfo {
     let public_until = entry.public_until.map(Timestamp::from_millis);
-    StreamInfo { partitions: entry.partitions, public: entry.public, public_until }
+    StreamInfo { partitions: entry.partitions, public: entry.public, public_until, public_ends: None }
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(value: &[u8]) -> Result<T, RegistryError> {

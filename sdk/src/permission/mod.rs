@@ -43,6 +43,25 @@ pub struct StreamInfo {
     pub public: bool,
     /// When it last stopped being public: whoever asked for its keys until then may hold them.
     pub public_until: Option<Timestamp>,
+    /// The first moment at which it is public no longer unless somebody prolongs it; `None` where it has no end, or is not public.
+    pub public_ends: Option<Timestamp>,
+}
+
+impl StreamInfo {
+    /// What is left of it at `now`, a moment after it was said: its publicity may have run out.
+    pub fn at(self, now: Timestamp) -> Self {
+        match self.public_ends.filter(|ends| self.public && *ends <= now) {
+            Some(ends) => {
+                Self { public: false, public_until: self.public_until.max(Some(ends)), public_ends: None, ..self }
+            }
+            None => self,
+        }
+    }
+
+    /// Whether it is still as it was said.
+    pub(crate) fn holds_at(&self, now: Timestamp) -> bool {
+        !self.public || self.public_ends.is_none_or(|ends| now < ends)
+    }
 }
 
 /// A subscriber as a source knows it, including those whose time has ended.

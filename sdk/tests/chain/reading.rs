@@ -71,7 +71,8 @@ async fn a_stream_on_a_chain_is_public_while_everybody_may_subscribe_and_has_the
     let first = info().await.unwrap().unwrap();
     assert_eq!((first.partitions, first.public, first.public_until), (7, false, None));
     chain.set_public(&stream, 0.into(), (START + 1000).into()).await;
-    assert!(info().await.unwrap().unwrap().public);
+    let public = info().await.unwrap().unwrap();
+    assert_eq!((public.public, public.public_ends), (true, Some(at(START + 1001))));
     chain.mine_at(START + 1001).await;
     let last = info().await.unwrap().unwrap();
     assert_eq!((last.public, last.public_until), (false, Some(at(START + 1001))));

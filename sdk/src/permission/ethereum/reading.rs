@@ -103,11 +103,14 @@ pub(super) async fn stream_info(
     let everybody =
         Question { stream, user: UserId::from_bytes([0; 20]), permission: Permission::Subscribe, now, depth };
     let public = everybody.ask(endpoint).await?;
-    let public_until = match public {
-        Err(Refusal::Expired { since }) => Some(Timestamp::from_secs(since.as_secs().saturating_add(1))),
-        _ => None,
+    let after = |end: Timestamp| Timestamp::from_secs(end.as_secs().saturating_add(1));
+    let (public_until, public_ends) = match public {
+        Ok(grant) => (None, grant.period.end.map(after)),
+        Err(Refusal::Expired { since }) => (Some(after(since)), None),
+        Err(_) => (None, None),
     };
-    Ok(Some(StreamInfo { partitions: partitions(&metadata)?, public: public.is_ok(), public_until }))
+    let partitions = partitions(&metadata)?;
+    Ok(Some(StreamInfo { partitions, public: public.is_ok(), public_until, public_ends }))
 }
 
 /// The contract's own entry of a user in the state behind a block; nothing where there is no such stream.

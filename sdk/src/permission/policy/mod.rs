@@ -182,6 +182,16 @@ impl AccessList {
         all
     }
 
+    fn narrow_info(&self, stream: &StreamId, info: Option<StreamInfo>) -> Result<Option<StreamInfo>, Refusal> {
+        let Some(info) = info else { return Ok(None) };
+        let narrowed = self.narrowed(stream)?;
+        if !info.public || !narrowed.is_in_force() {
+            return Ok(Some(info));
+        }
+        let public_until = info.public_until.into_iter().chain(narrowed.last()).max();
+        Ok(Some(StreamInfo { public: false, public_until, public_ends: None, ..info }))
+    }
+
     fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -239,7 +249,7 @@ impl PermissionSource for AccessList {
     }
 
     fn stream<'a>(&'a self, stream: &'a StreamId) -> Answer<'a, Result<Option<StreamInfo>, Refusal>> {
-        self.stream_at(stream, Timestamp::ZERO)
+        Box::pin(async move { self.narrow_info(stream, self.source.stream(stream).await?) })
     }
 
     fn stream_at<'a>(
@@ -247,15 +257,7 @@ impl PermissionSource for AccessList {
         stream: &'a StreamId,
         now: Timestamp,
     ) -> Answer<'a, Result<Option<StreamInfo>, Refusal>> {
-        Box::pin(async move {
-            let Some(info) = self.source.stream_at(stream, now).await? else { return Ok(None) };
-            let narrowed = self.narrowed(stream)?;
-            if !info.public || !narrowed.is_in_force() {
-                return Ok(Some(info));
-            }
-            let public_until = info.public_until.into_iter().chain(narrowed.last()).max();
-            Ok(Some(StreamInfo { public: false, public_until, ..info }))
-        })
+        Box::pin(async move { self.narrow_info(stream, self.source.stream_at(stream, now).await?) })
     }
 
     fn show(&self, stream: &StreamId, user: UserId, proofs: &[Bytes], now: Timestamp) -> Shown {

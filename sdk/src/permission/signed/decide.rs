@@ -82,8 +82,9 @@ fn by_grants(grants: &[Grant], now: Timestamp) -> Result<Grant, Refusal> {
     Err(refusal)
 }
 
-/// What a record says of its stream at `now`. One that expired does not make anything public: nobody can tell.
+/// What a record says of its stream at `now`. One that expired does not make anything public: nobody can tell, and whoever
+/// asked for a key until then may hold it.
 pub(super) fn info(record: &StreamRecord, now: Timestamp) -> StreamInfo {
-    let public = record.public && record.holds_at(now);
-    StreamInfo { partitions: record.partitions, public, public_until: record.public_until }
+    let StreamRecord { partitions, public, public_until, expires, .. } = *record;
+    StreamInfo { partitions, public, public_until, public_ends: public.then_some(expires) }.at(now)
 }

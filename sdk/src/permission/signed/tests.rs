@@ -181,6 +181,9 @@ fn where_the_record_is_missing_or_expired_nobody_is_let_in_for_nobody_can_tell()
     assert!(matches!(desk.theirs.import(&expired, at(1000)), Err(GrantError::RecordExpired { .. })));
     let info = decide::info(&record(9), at(1000));
     assert!(!info.public, "nor is it public any more");
+    assert_eq!(info.public_until, Some(record(9).expires), "whoever asked until then may hold its key");
+    let before = decide::info(&record(9), at(10));
+    assert_eq!((before.public, before.public_ends), (true, Some(record(9).expires)));
 }
 
 #[test]
