@@ -1,9 +1,20 @@
 //! Every example runs to its end and says what it promises.
 
+#[path = "../../sdk/tests/chain/anvil.rs"]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "this test uses some of it")]
+mod anvil;
+
 use std::process::Command;
 
+use anvil::Chain;
+use veilcast::{Identity, UserId};
+
 fn run(path: &str) -> String {
-    let output = Command::new(path).output().expect("the example was built");
+    run_with(path, &mut Command::new(path))
+}
+
+fn run_with(path: &str, command: &mut Command) -> String {
+    let output = command.output().expect("the example was built");
     let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{path} failed: {text}{errors}");
     text.into_owned()
@@ -12,6 +23,19 @@ fn run(path: &str) -> String {
 #[test]
 fn timed_subscription_ends_with_its_time_and_nobody_else_notices() {
     assert!(run(env!("CARGO_BIN_EXE_timed_subscription")).contains("then: expired"));
+}
+
+#[tokio::test]
+async fn timed_subscription_on_a_chain_ends_with_its_time_and_nobody_else_notices() {
+    let (chain, key) = (Chain::start_now().await, [0x5a; 32]);
+    let seller = Identity::from_secret_bytes(&key).expect("a secret key");
+    chain.give(seller.user(), 1_000_000_000_000_000_000).await;
+    chain.rpc("evm_setIntervalMining", serde_json::json!([1])).await;
+    let path = env!("CARGO_BIN_EXE_timed_subscription");
+    let mut command = Command::new(path);
+    command.args([&UserId::from_bytes(chain.contract.0).to_string(), &chain.url]).env("SELLER_KEY", hex::encode(key));
+    let text = run_with(path, &mut command);
+    assert!(text.contains("seller: at most") && text.contains("then: expired"), "{text}");
 }
 
 #[test]
