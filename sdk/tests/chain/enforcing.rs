@@ -28,12 +28,14 @@ struct Shop {
     chain: Chain,
     clock: Arc<ManualClock>,
     store: Arc<MemoryKeyStore>,
+    confirmations: u64,
 }
 
 impl Shop {
     async fn open() -> Self {
         let chain = Chain::start().await;
-        Self { chain, clock: Arc::new(ManualClock::at(at(START + 10))), store: Arc::default() }
+        let clock = Arc::new(ManualClock::at(at(START + 10)));
+        Self { chain, clock, store: Arc::default(), confirmations: 0 }
     }
 
     async fn stream(&self, path: &str) -> StreamId {
@@ -56,7 +58,7 @@ impl Shop {
 
     fn registry_at(&self, url: &str) -> Arc<EthereumRegistry> {
         let mut config = config();
-        config.max_head_age = Duration::from_secs(1_000_000);
+        (config.max_head_age, config.confirmations) = (Duration::from_secs(1_000_000), self.confirmations);
         let mut follow = FollowConfig::default();
         follow.poll = Duration::from_millis(50);
         let registry = self.chain.builder(config).rpc(url).clock(self.clock.clone()).build().unwrap();
@@ -273,4 +275,54 @@ async fn while_the_index_catches_up_whoever_was_given_a_key_is_out_at_his_end_al
     shop.has_made(&stream, 2).await;
     say(&publisher, &stream, "unpaid").await;
     assert_eq!(is_refused(&mut of_leaves).await, Refusal::Expired { since: at(END) });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_taken_back_on_a_chain_is_out_before_that_is_confirmed() {
+    let mut shop = Shop::open().await;
+    shop.confirmations = 5;
+    let stream = shop.stream("s").await;
+    shop.sell(&stream, 2, U256::MAX).await;
+    shop.sell(&stream, 3, END.into()).await;
+    shop.chain.mine(5).await;
+    let registry = shop.registry(&[&stream]).await;
+    let publisher = shop.publisher(&registry).await;
+    let stays = shop.reader(2, &registry, &publisher).await;
+    let mut of_stays = stays.subscribe(&stream).await.unwrap();
+    within(publisher.wait_for_peers(&stream.part(0).unwrap(), 1)).await;
+    say(&publisher, &stream, "paid").await;
+    reads(&mut of_stays, "paid").await;
+    shop.sell(&stream, 3, U256::zero()).await;
+    gets_a_key_pushed(&mut of_stays).await;
+    shop.has_made(&stream, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_taken_back_while_no_endpoint_answers_is_out_once_one_does() {
+    let shop = Shop::open().await;
+    let stream = shop.stream("s").await;
+    shop.sell(&stream, 2, U256::MAX).await;
+    shop.sell(&stream, 3, END.into()).await;
+    let between = Between::start(&shop.chain, |_, _| Reply::Truth).await;
+    let registry = shop.registry_at(&between.url);
+    registry.watch(&stream);
+    registry.look_now().await;
+    let publisher = shop.publisher(&registry).await;
+    let stays = shop.reader(2, &registry, &publisher).await;
+    let mut of_stays = stays.subscribe(&stream).await.unwrap();
+    within(publisher.wait_for_peers(&stream.part(0).unwrap(), 1)).await;
+    say(&publisher, &stream, "paid").await;
+    reads(&mut of_stays, "paid").await;
+
+    between.now(|_, _| Reply::Hangup);
+    registry.look_now().await;
+    assert!(registry.trouble().is_some());
+    shop.sell(&stream, 3, U256::zero()).await;
+    say(&publisher, &stream, "nobody can tell").await;
+    reads(&mut of_stays, "nobody can tell").await;
+    assert_eq!(shop.keys_made(&stream), 1, "what was known holds until something else is");
+    between.now(|_, _| Reply::Truth);
+    registry.look_now().await;
+    gets_a_key_pushed(&mut of_stays).await;
+    shop.has_made(&stream, 2).await;
 }

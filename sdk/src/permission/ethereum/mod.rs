@@ -1,13 +1,18 @@
 //! Permissions on a chain: the StreamRegistry contract of the Streamr network, asked by JSON-RPC.
 //!
 //! ```no_run
-//! use veilcast::permission::ethereum::EthereumRegistry;
+//! use std::sync::Arc;
+//! use veilcast::key_store::MemoryKeyStore;
+//! use veilcast::permission::ethereum::{EthereumRegistry, FollowConfig};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let registry = EthereumRegistry::builder("polygon".parse()?)
 //!     .rpc("https://rpc.example/v2/KEY") // asked first
 //!     .rpc("https://other.example")      // asked while the first one fails
 //!     .build()?;
+//! // Who publishes must learn of ends and revocations, and the contract has no list: its events are read into the store.
+//! let store = Arc::new(MemoryKeyStore::default());
+//! let registry = registry.follow(store.clone(), FollowConfig::default());
 //! # Ok(()) }
 //! ```
 //!
