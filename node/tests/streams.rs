@@ -100,3 +100,19 @@ fn when_a_streams_key_changes_by_itself_is_set_shown_changed_and_ended() {
         json!({ "rotate_every": null, "rekey_every": { "messages": null, "time_ms": 2_592_000_000_u64 } })
     );
 }
+
+#[test]
+fn publishers_beside_the_owner_are_named_when_a_stream_is_made_and_changed_later() {
+    let home = Home::new();
+    let stream = home.run(&["stream", "create", "prices", "--publisher", USER]).ok();
+    let shown = || {
+        let json = home.run(&["stream", "show", &stream, "--json"]).json();
+        let grant = &json["grants"][0];
+        [&grant["user"], &grant["permission"], &grant["state"]].map(|field| field.as_str().unwrap().to_owned())
+    };
+    assert_eq!(shown(), [USER, "publish", "active"]);
+    home.run(&["stream", "set", &stream, "--no-publisher", USER]).ok();
+    assert_eq!(shown(), [USER, "publish", "revoked"]);
+    home.run(&["stream", "set", &stream, "--publisher", USER]).ok();
+    assert_eq!(shown(), [USER, "publish", "active"]);
+}

@@ -124,7 +124,7 @@ Examples:
   veilcast grant revoke STREAM 0xUSER && veilcast grant announce --bootstrap ADDR
   veilcast grant announce STREAM --bootstrap ADDR
 
-The network keeps a record for a day. Publishers that run look for a newer one every 15 s, and
+The network keeps a record for a day. Publishers that run look for a newer one every 5 s, and
 subscribers that have none before they subscribe. `veilcast publish --registry grants` announces
 your streams by itself while it runs.")]
 pub(crate) struct AnnounceArgs {

@@ -58,7 +58,7 @@ pub struct ClientConfig {
     /// How long a record that says where this publisher is reachable stays valid.
     pub record_lifetime: Duration,
     /// How often the DHT is asked for a newer record of a stream that is published to and that another owns, where its owner
-    /// signs permissions: 15 s.
+    /// signs permissions: 5 s.
     pub stream_record_refresh: Duration,
     /// How long a pushed key may take to be confirmed.
     pub push_timeout: Duration,
@@ -89,7 +89,7 @@ impl Default for ClientConfig {
             subscription_queue: 4096,
             slow_reader: SlowReader::default(),
             record_lifetime: Duration::from_secs(3600),
-            stream_record_refresh: Duration::from_secs(15),
+            stream_record_refresh: Duration::from_secs(5),
             push_timeout: Duration::from_secs(5),
             mdns: false,
             relay_reservation: false,

@@ -12,7 +12,8 @@ use veilcast::wire::{KeyAnswer, Verified};
 use veilcast::{Event, Period, Permission, Refusal, StreamId, Timestamp, UserId};
 
 use crate::support::{
-    Net, Raw, group_key, identity, key_request, next_event, next_message, next_text, opened, refusal_of, say, until,
+    Net, Raw, group_key, identity, key_request, next_event, next_message, next_text, next_text_but, opened, refusal_of,
+    say, until,
 };
 
 /// A source under test: what an owner does at it, and where publisher and readers ask.
@@ -282,7 +283,7 @@ pub async fn who_begins_later_is_refused_until_then_and_reads_from_then_on<D: De
     let mut in_time = shop.subscribed(2).await;
     shop.ready(2).await;
     shop.say("in time").await;
-    assert_eq!(next_text(&mut in_time).await, "in time");
+    assert_eq!(next_text_but(&mut in_time, "too early").await, "in time");
 }
 
 pub async fn ten_that_end_together_cause_one_rekey<D: Desk>() {

@@ -109,6 +109,16 @@ pub async fn next_text(subscription: &mut Subscription) -> String {
     next_message(subscription).await.text().unwrap().to_string()
 }
 
+/// The next text but this one: whoever has just come may be brought what was said a moment before.
+pub async fn next_text_but(subscription: &mut Subscription, earlier: &str) -> String {
+    loop {
+        let text = next_text(subscription).await;
+        if text != earlier {
+            return text;
+        }
+    }
+}
+
 /// The next event for which `pick` answers; messages in between are an error.
 pub async fn next_event<T>(subscription: &mut Subscription, pick: impl Fn(&Event) -> Option<T>) -> T {
     within(async {
