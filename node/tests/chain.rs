@@ -201,3 +201,30 @@ async fn a_publisher_on_a_chain_shuts_out_whoever_is_taken_back_while_it_runs() 
     let read = reading.stdout.until_end();
     assert!(read.len() == 1 && read[0].contains("paid for"), "{read:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_whose_chain_does_not_answer_waits_for_it_and_says_so() {
+    let market = Market::open().await;
+    let (_relay_home, _relay, at) = node();
+    let (stream, buyer) = (market.stream(), Home::new());
+    let contract = market.contract();
+    market.chain.rpc("evm_setIntervalMining", json!([1])).await;
+    let registry = ["--registry", &contract, "--rpc", &market.chain.url, "--confirmations", "0"];
+    let _reading = subscribed(&buyer, &stream, &at, &registry);
+    let publish = ["publish", &stream, "--bootstrap", &at, "--listen", LOCAL];
+    let mut publishing = market.seller.start(&[&publish[..], &registry].concat());
+    let mut stdin = publishing.stdin.take().unwrap();
+    stdin.write_all(b"before\n").unwrap();
+    publishing.stderr.wait_for("publishing lines");
+    let Market { chain, seller: _seller } = market;
+    drop(chain);
+    // What was asked shortly before counts for some seconds.
+    let patience = std::time::Instant::now() + common::PATIENCE;
+    while !publishing.stderr.all().iter().any(|line| line.contains("cannot be asked whether you may publish")) {
+        assert!(std::time::Instant::now() < patience, "{:#?}", publishing.stderr.all());
+        stdin.write_all(b"later\n").unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    }
+    publishing.interrupt();
+    assert_eq!(publishing.wait(), Some(0), "{:#?}", publishing.stderr.all());
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::json;
 use veilcast::client::{Client, ClientConfig, ClientError, Multiaddr};
 use veilcast::permission::RegistryError;
-use veilcast::{Partition, Payload, Permission, StreamPart};
+use veilcast::{Partition, Payload, Permission, Refusal, StreamPart};
 
 use super::{now, rhythm};
 use crate::args::{PublishArgs, Shared};
@@ -128,10 +128,27 @@ impl Publishing<'_> {
         self.output.note("publishing", format!("publishing lines of stdin as {} to {}", self.client.user(), self.part));
         while let Some(line) = lines.recv().await {
             let payload = payload(line.map_err(PublishError::Line)?);
-            self.client.publish_to(&self.args.stream, Partition::Number(self.part.number()), payload, None).await?;
+            self.line(payload).await?;
             self.published += 1;
         }
         Ok(())
+    }
+
+    /// One message, as soon as the registry can be asked: that it cannot be for a while is not the end.
+    async fn line(&self, payload: Payload) -> Result<(), ClientError> {
+        loop {
+            let part = Partition::Number(self.part.number());
+            match self.client.publish_to(&self.args.stream, part, payload.clone(), None).await {
+                Err(ClientError::NotPermitted { refusal: Refusal::Unavailable { retry_after }, .. }) => {
+                    let text = format!(
+                        "the registry cannot be asked whether you may publish; trying again in {retry_after:?}"
+                    );
+                    self.output.note("waiting_for_registry", text);
+                    tokio::time::sleep(retry_after).await;
+                }
+                outcome => return outcome.map(drop),
+            }
+        }
     }
 
     async fn linger(&self) {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use futures::future::join_all;
 use serde_json::json;
 use tokio::task::JoinHandle;
-use veilcast::client::{Client, ClientConfig, Delivery, Multiaddr, Subscription};
+use veilcast::client::{Client, ClientConfig, ClientError, Delivery, Multiaddr, Subscription};
 use veilcast::key_store::{KeyStore, MemoryKeyStore, TimeRange};
 use veilcast::permission::ethereum::{Action, FollowConfig};
 use veilcast::time::{Clock, SystemClock};
@@ -177,7 +177,15 @@ impl Reader {
         // One that asks the chain itself, and follows nothing.
         let registry = Arc::new(registry(&seller.chain));
         let client = client(byte, &registry, Arc::default(), &seller.client.addresses().await).await;
-        let subscription = within(client.subscribe(&seller.stream)).await.unwrap();
+        let subscription = within(async {
+            loop {
+                // On a busy machine the chain may not answer in time.
+                if let Ok(subscription) = client.subscribe(&seller.stream).await {
+                    return subscription;
+                }
+            }
+        })
+        .await;
         let tape = Arc::new(Mutex::new(Tape::default()));
         let task = tokio::spawn(record(subscription, tape.clone()));
         Self { client, tape, task }
@@ -225,10 +233,21 @@ struct Moments {
 impl Said {
     async fn next(&mut self, seller: &Seller) -> usize {
         let number = self.0.len();
-        let asked = now();
-        let at = within(seller.client.publish(&seller.stream, Payload::text(number.to_string()))).await.unwrap();
-        self.0.push(Moments { asked, dated: at.timestamp });
-        number
+        within(async {
+            loop {
+                let asked = now();
+                match seller.client.publish(&seller.stream, Payload::text(number.to_string())).await {
+                    Ok(at) => {
+                        self.0.push(Moments { asked, dated: at.timestamp });
+                        return number;
+                    }
+                    // On a busy machine the chain may not answer in time.
+                    Err(ClientError::NotPermitted { refusal: Refusal::Unavailable { .. }, .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        })
+        .await
     }
 
     async fn until(&mut self, moment: Timestamp, seller: &Seller) {
