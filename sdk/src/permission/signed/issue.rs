@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::SignedGrants;
 use super::error::GrantError;
-use super::{Kept, SignedGrants};
 use crate::identity::{Identity, UserId};
 use crate::permission::{Period, Permission};
 use crate::stream::StreamId;
@@ -16,6 +16,7 @@ use crate::wire::{OWNERS_REGISTRY, Revocation, Revoked, SignedGrant, StreamRecor
 pub const RECORD_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// A revocation stays in the record so long after the grants it is about ended anyway: clocks may differ.
 const SLACK: Duration = Duration::from_secs(24 * 3600);
+const FOR_EVER: Timestamp = Timestamp::from_millis(u64::MAX);
 
 /// How a stream is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +104,7 @@ impl Issuer {
         self.must_own(stream)?;
         self.made(stream)?;
         period.grantable_at(now)?;
-        let serial = self.grants.shelf.next_serial(stream)?;
+        let serial = self.next_serial(stream)?;
         // Before anything bears it: a serial that was revoked must not come back as another grant.
         self.grants.shelf.put_next_serial(stream, serial.saturating_add(1))?;
         let (stream, registry) = (stream.clone(), OWNERS_REGISTRY.to_owned());
@@ -124,7 +125,7 @@ impl Issuer {
         now: Timestamp,
     ) -> Result<Verified<StreamRecord>, GrantError> {
         let _turn = self.turn();
-        let through = self.grants.shelf.next_serial(stream)?.saturating_sub(1);
+        let through = self.next_serial(stream)?.saturating_sub(1);
         self.revoke(stream, Revoked::User { user, through }, now)
     }
 
@@ -156,12 +157,41 @@ impl Issuer {
             (Revoked::User { user, .. }, Revoked::User { user: again, .. }) => user == again,
             (other, what) => other == what,
         };
-        record.revocations.retain(|other| !is_same(other) && still_needed(other, &issued, now));
+        let mut kept = Vec::with_capacity(record.revocations.len());
+        for other in std::mem::take(&mut record.revocations) {
+            if !is_same(&other) && self.still_needed(stream, other.what, now)? {
+                kept.push(other);
+            }
+        }
+        record.revocations = kept;
         if record.revocations.len() >= StreamRecord::MAX_REVOCATIONS {
             return Err(GrantError::RevocationsFull);
         }
+        let until = issued.iter().filter(|kept| what.covers(&kept.content)).map(|kept| needed_for(&kept.content)).max();
+        let before = self.grants.shelf.needed(stream, what)?;
+        self.grants.shelf.put_needed(stream, what, until.max(before).unwrap_or(FOR_EVER))?;
         record.revocations.push(Revocation { what, at });
         self.publish(record, now)
+    }
+
+    /// Whether a grant that it takes back would hold now, or did until a moment ago. The grants themselves may have made room for
+    /// others here since, and be kept elsewhere.
+    fn still_needed(&self, stream: &StreamId, what: Revoked, now: Timestamp) -> Result<bool, GrantError> {
+        Ok(self.grants.shelf.needed(stream, what)?.is_none_or(|until| now <= until))
+    }
+
+    /// One more than any that was given out, as far as this store has heard.
+    fn next_serial(&self, stream: &StreamId) -> Result<u64, GrantError> {
+        if let Some(next) = self.grants.shelf.next_serial(stream)? {
+            return Ok(next);
+        }
+        let record = self.grants.shelf.record(stream)?.map(|kept| kept.content.revocations).unwrap_or_default();
+        let revoked = record.iter().map(|revocation| match revocation.what {
+            Revoked::Serial(serial) | Revoked::User { through: serial, .. } => serial,
+        });
+        let issued = self.grants.shelf.grants(stream)?;
+        let highest = issued.iter().map(|kept| kept.content.serial).chain(revoked).max();
+        Ok(highest.unwrap_or(0).saturating_add(1))
     }
 
     /// Makes the record anew if a third of its life is over.
@@ -193,7 +223,7 @@ impl Issuer {
         let version = record.version.saturating_add(1);
         let record = StreamRecord { version, issued: now, expires: now.plus(RECORD_LIFETIME), ..record };
         let signed = Verified::sign(record, &self.identity)?;
-        self.grants.keep_record(&signed)?;
+        self.grants.keep_record(&signed, now)?;
         Ok(signed)
     }
 
@@ -218,8 +248,7 @@ fn is_set_up(record: &StreamRecord, settings: &StreamSettings) -> bool {
         && record.publishers == settings.publishers
 }
 
-/// Whether a grant that it takes back would hold now, or did until a moment ago.
-fn still_needed(revocation: &Revocation, issued: &[Kept<SignedGrant>], now: Timestamp) -> bool {
-    let ended = |grant: &SignedGrant| grant.period.end.is_some_and(|end| end.plus(SLACK) < now);
-    issued.iter().any(|kept| revocation.what.covers(&kept.content) && !ended(&kept.content))
+/// Until when it must be said that this grant was taken back.
+fn needed_for(grant: &SignedGrant) -> Timestamp {
+    grant.period.end.map_or(FOR_EVER, |end| end.plus(SLACK))
 }

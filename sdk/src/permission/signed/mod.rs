@@ -9,6 +9,7 @@
 
 mod decide;
 mod error;
+mod heard;
 mod issue;
 mod line;
 mod shelf;
@@ -180,6 +181,10 @@ impl SignedGrants {
             }
             count += 1;
         }
+        // An owner's own grant, come back to a store that has begun to count anew.
+        if self.shelf.next_serial(&new.stream)?.is_some_and(|next| next <= new.serial) {
+            self.shelf.put_next_serial(&new.stream, new.serial.saturating_add(1))?;
+        }
         self.shelf.put_grant(grant, instead_of)?;
         counts.put(new.stream.clone(), count);
         self.changed();
@@ -221,17 +226,18 @@ impl SignedGrants {
         if !claims.holds_at(now) {
             return Err(GrantError::RecordExpired { since: claims.expires });
         }
-        self.keep_record(&verified)?;
+        self.keep_record(&verified, now)?;
         Ok(claims)
     }
 
-    fn keep_record(&self, record: &Verified<StreamRecord>) -> Result<(), GrantError> {
+    fn keep_record(&self, record: &Verified<StreamRecord>, now: Timestamp) -> Result<(), GrantError> {
         let _turn = self.turn();
         let known = self.shelf.record(&record.content().stream)?;
         newer(record.content(), known.as_ref())?;
         if known.is_none() && self.shelf.streams()?.len() >= self.limits.streams {
             return Err(GrantError::TooMany { what: "streams with a record", limit: self.limits.streams });
         }
+        heard::note(&self.shelf, record.content(), now)?;
         self.shelf.put_record(record)?;
         self.changed();
         Ok(())
@@ -297,6 +303,10 @@ impl SignedGrants {
     /// [`GrantError::Store`], [`GrantError::Damaged`].
     pub fn counted(&self, stream: &StreamId) -> Result<Vec<(UserId, Grant)>, GrantError> {
         let record = self.shelf.record(stream)?.map(|kept| kept.content);
+        self.counted_by(stream, record)
+    }
+
+    fn counted_by(&self, stream: &StreamId, record: Option<StreamRecord>) -> Result<Vec<(UserId, Grant)>, GrantError> {
         let mut of: HashMap<(UserId, Permission), Vec<SignedGrant>> = HashMap::new();
         for kept in self.shelf.grants(stream)? {
             of.entry((kept.content.user, kept.content.permission)).or_default().push(kept.content);
@@ -330,11 +340,17 @@ impl SignedGrants {
         Ok(decide::decide(record.as_ref(), permission, &grants, is_named, now))
     }
 
+    fn record_as_heard(&self, stream: &StreamId) -> Result<Option<StreamRecord>, GrantError> {
+        let record = self.shelf.record(stream)?.map(|kept| kept.content);
+        record.map(|record| heard::as_heard(&self.shelf, stream, record)).transpose()
+    }
+
     fn subscribers_now(&self, stream: &StreamId) -> Result<Vec<Subscriber>, GrantError> {
         let subscribing = |(user, grant): (UserId, Grant)| {
             (grant.permission == Permission::Subscribe).then_some(Subscriber { user, grant })
         };
-        Ok(self.counted(stream)?.into_iter().filter_map(subscribing).collect())
+        let record = self.record_as_heard(stream)?;
+        Ok(self.counted_by(stream, record)?.into_iter().filter_map(subscribing).collect())
     }
 
     /// One proof that came with a request.
@@ -411,12 +427,12 @@ impl PermissionSource for SignedGrants {
     }
 
     fn stream<'a>(&'a self, stream: &'a StreamId) -> Answer<'a, Result<Option<StreamInfo>, Refusal>> {
-        let record = self.shelf.record(stream).map_err(unavailable);
+        let record = self.record_as_heard(stream).map_err(unavailable);
         // Whether a record has run out nobody can tell without the time: it makes nothing public.
-        let private = |kept: Kept<StreamRecord>| StreamInfo {
+        let private = |record: StreamRecord| StreamInfo {
             public: false,
             public_ends: None,
-            ..decide::info(&kept.content, Timestamp::ZERO)
+            ..decide::info(&record, Timestamp::ZERO)
         };
         Box::pin(std::future::ready(record.map(|record| record.map(private))))
     }
@@ -426,8 +442,8 @@ impl PermissionSource for SignedGrants {
         stream: &'a StreamId,
         now: Timestamp,
     ) -> Answer<'a, Result<Option<StreamInfo>, Refusal>> {
-        let record = self.shelf.record(stream).map_err(unavailable);
-        let info = record.map(|record| record.map(|kept| decide::info(&kept.content, now)));
+        let record = self.record_as_heard(stream).map_err(unavailable);
+        let info = record.map(|record| record.map(|record| decide::info(&record, now)));
         Box::pin(std::future::ready(info))
     }
 

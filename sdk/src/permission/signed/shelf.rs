@@ -5,25 +5,32 @@
 //! owner_grants    stream id | 0 | user 20 | permission 1 | serial 8      version 1 | envelope
 //! owner_serials   stream id                                              the next serial, 8 bytes
 //! owner_shown     stream id | 0 | publisher 20                           the newest serial it was shown, 8 bytes
+//! owner_heard     stream id | 0 | end of access                          when this store first heard of it, ms, 8 bytes
+//! owner_needed    stream id | 0 | what is taken back                     until when that must be said, ms, 8 bytes
 //! ```
 //! Numbers are big-endian; a stream id has no zero byte. Only what was verified is written, so what is read needs no second
 //! look at its signature.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use veilcast_key_store::{RecordStore, StoreError};
 
 use super::error::GrantError;
+use super::heard::AccessEnd;
 use crate::identity::UserId;
 use crate::permission::Permission;
 use crate::stream::StreamId;
-use crate::wire::{Content, Received, SignedGrant, StreamRecord, Verified};
+use crate::time::Timestamp;
+use crate::wire::{Content, Received, Revoked, SignedGrant, StreamRecord, Verified};
 
 const RECORDS: &str = "owner_records";
 const GRANTS: &str = "owner_grants";
 const SERIALS: &str = "owner_serials";
 const SHOWN: &str = "owner_shown";
+const HEARD: &str = "owner_heard";
+const NEEDED: &str = "owner_needed";
 const VERSION: u8 = 1;
 const PAGE: usize = 256;
 
@@ -87,10 +94,9 @@ impl Shelf {
         self.0.write(GRANTS, &changes)
     }
 
-    /// The serial of the next grant.
-    pub(super) fn next_serial(&self, stream: &StreamId) -> Result<u64, GrantError> {
-        let Some(value) = self.0.get(SERIALS, stream.as_str().as_bytes())? else { return Ok(1) };
-        Ok(u64::from_be_bytes(value.try_into().map_err(|_| GrantError::Damaged)?))
+    /// The serial of the next grant, where one was counted here.
+    pub(super) fn next_serial(&self, stream: &StreamId) -> Result<Option<u64>, GrantError> {
+        self.0.get(SERIALS, stream.as_str().as_bytes())?.map(number).transpose()
     }
 
     /// Durable when it returns.
@@ -100,12 +106,45 @@ impl Shelf {
 
     /// Up to which serial of ours a publisher was shown.
     pub(super) fn shown(&self, stream: &StreamId, publisher: UserId) -> Result<u64, GrantError> {
-        let Some(value) = self.0.get(SHOWN, &of_publisher(stream, publisher))? else { return Ok(0) };
-        Ok(u64::from_be_bytes(value.try_into().map_err(|_| GrantError::Damaged)?))
+        Ok(self.0.get(SHOWN, &of_publisher(stream, publisher))?.map(number).transpose()?.unwrap_or(0))
     }
 
     pub(super) fn put_shown(&self, stream: &StreamId, publisher: UserId, serial: u64) -> Result<(), StoreError> {
         self.0.write(SHOWN, &[(of_publisher(stream, publisher), Some(serial.to_be_bytes().to_vec()))])
+    }
+
+    /// When each end of access was first heard of.
+    pub(super) fn heard(&self, stream: &StreamId) -> Result<BTreeMap<AccessEnd, Timestamp>, GrantError> {
+        let prefix = of_stream(stream);
+        let entry = |(key, value): Entry| {
+            let end = AccessEnd::read(key.get(prefix.len()..).unwrap_or_default()).ok_or(GrantError::Damaged)?;
+            Ok((end, Timestamp::from_millis(number(value)?)))
+        };
+        self.all(HEARD, &prefix)?.into_iter().map(entry).collect()
+    }
+
+    /// Notes ends that are new, and forgets those that are said no more.
+    pub(super) fn put_heard(
+        &self,
+        stream: &StreamId,
+        new: &[(AccessEnd, Timestamp)],
+        gone: &[AccessEnd],
+    ) -> Result<(), StoreError> {
+        let place = |end: &AccessEnd| [of_stream(stream), end.written()].concat();
+        let new = new.iter().map(|(end, at)| (place(end), Some(at.as_millis().to_be_bytes().to_vec())));
+        let gone = gone.iter().map(|end| (place(end), None));
+        let changes: Vec<_> = new.chain(gone).collect();
+        if changes.is_empty() { Ok(()) } else { self.0.write(HEARD, &changes) }
+    }
+
+    /// Until when it must be said that this is taken back; `None` where that was never noted.
+    pub(super) fn needed(&self, stream: &StreamId, what: Revoked) -> Result<Option<Timestamp>, GrantError> {
+        let value = self.0.get(NEEDED, &of_revoked(stream, what))?.map(number).transpose()?;
+        Ok(value.map(Timestamp::from_millis))
+    }
+
+    pub(super) fn put_needed(&self, stream: &StreamId, what: Revoked, until: Timestamp) -> Result<(), StoreError> {
+        self.0.write(NEEDED, &[(of_revoked(stream, what), Some(until.as_millis().to_be_bytes().to_vec()))])
     }
 
     fn all(&self, table: &str, prefix: &[u8]) -> Result<Vec<Entry>, StoreError> {
@@ -119,6 +158,10 @@ impl Shelf {
             }
         }
     }
+}
+
+fn number(value: Vec<u8>) -> Result<u64, GrantError> {
+    Ok(u64::from_be_bytes(value.try_into().map_err(|_| GrantError::Damaged)?))
 }
 
 fn written(envelope: &Bytes) -> Vec<u8> {
@@ -138,6 +181,14 @@ fn of_stream(stream: &StreamId) -> Vec<u8> {
 
 fn of_publisher(stream: &StreamId, publisher: UserId) -> Vec<u8> {
     [of_stream(stream), publisher.as_bytes().to_vec()].concat()
+}
+
+/// All revocations of one user are one: a later one takes the place of those before.
+fn of_revoked(stream: &StreamId, what: Revoked) -> Vec<u8> {
+    match what {
+        Revoked::Serial(serial) => [of_stream(stream), vec![1], serial.to_be_bytes().to_vec()].concat(),
+        Revoked::User { user, .. } => [of_stream(stream), vec![2], user.as_bytes().to_vec()].concat(),
+    }
 }
 
 fn of_user(stream: &StreamId, user: UserId, permission: Permission) -> Vec<u8> {

@@ -435,3 +435,67 @@ fn a_publisher_is_shown_the_newest_grant_that_counts_once_also_after_a_restart()
     open().import(&signed_by(StreamRecord { revocations, ..record(1) }, &identity(1)), at(0)).unwrap();
     assert_eq!(unshown(9, 2), None);
 }
+
+#[test]
+fn a_revocation_that_arrives_late_shuts_out_whoever_was_given_a_key_made_in_the_meantime() {
+    let desk = Desk::new();
+    desk.sold(Period::ALWAYS, 0);
+    let late = at(30).plus(DAY * 2);
+    let revoked = desk.issuer.revoke_user(&stream(), user(2), at(20)).unwrap();
+    let mut watch = EndWatch::default();
+    let learn = |watch: &mut EndWatch, now: Timestamp| {
+        watch.learn(now, desk.theirs.changes(), Some(desk.theirs.subscribers_now(&stream()).unwrap()));
+    };
+    learn(&mut watch, late);
+    watch.rekeyed(late, None);
+    let came = late.plus(Duration::from_secs(10));
+    desk.theirs.import(revoked.envelope(), came).unwrap();
+    learn(&mut watch, came);
+    assert!(watch.ended().contains(&user(2)), "he could ask for that key until the record came");
+    watch.rekeyed(came, None);
+    desk.theirs.import(revoked.envelope(), came.plus(DAY)).unwrap();
+    learn(&mut watch, came.plus(DAY));
+    assert!(watch.ended().is_empty(), "and that he is shut out once");
+}
+
+#[test]
+fn a_stream_said_late_to_be_public_no_more_was_public_until_that_was_heard() {
+    let desk = Desk::new();
+    let of = |public| StreamSettings { public, ..settings() };
+    desk.take(&desk.issuer.set_up(&stream(), &of(true), at(1)).unwrap(), 1);
+    let private = desk.issuer.set_up(&stream(), &of(false), at(5)).unwrap();
+    desk.take(&private, 100);
+    let info = desk.theirs.record_as_heard(&stream()).unwrap().map(|record| decide::info(&record, at(100))).unwrap();
+    assert_eq!((info.public, info.public_until), (false, Some(at(100))));
+}
+
+#[test]
+fn a_grant_that_was_taken_back_stays_so_however_many_its_user_buys_later() {
+    let desk = Desk::new();
+    let first = desk.sold(Period::ALWAYS, 0);
+    desk.take(&desk.issuer.revoke_serial(&stream(), first.content().serial, at(1)).unwrap(), 1);
+    for n in 0..10 {
+        desk.grant(Period::until(at(10 + n)), 9 + n);
+    }
+    let other = desk.issuer.issue(&stream(), user(3), Permission::Subscribe, Period::ALWAYS, at(30)).unwrap();
+    let taken = desk.issuer.revoke_serial(&stream(), other.content().serial, at(31)).unwrap();
+    assert!(taken.content().revoked(first.content()).is_some(), "{:?}", taken.content().revocations);
+    desk.take(&taken, 31);
+    assert!(desk.check(32).is_err());
+}
+
+#[test]
+fn in_a_new_store_serials_go_on_behind_all_that_come_back_to_it() {
+    let desk = Desk::new();
+    let old: Vec<_> = (0..5).map(|n| desk.grant(Period::ALWAYS, n)).collect();
+    let record = desk.issuer.set_up(&stream(), &settings(), at(6)).unwrap();
+    let anew = Arc::new(SignedGrants::new(Arc::new(MemoryKeyStore::default())));
+    let issuer = Issuer::new(identity(1), anew.clone());
+    anew.import(record.envelope(), at(7)).unwrap();
+    anew.import(old[2].envelope(), at(7)).unwrap();
+    let next = issuer.issue(&stream(), user(3), Permission::Subscribe, Period::ALWAYS, at(8)).unwrap();
+    assert_eq!(next.content().serial, old[2].content().serial + 1);
+    anew.import(old[4].envelope(), at(9)).unwrap();
+    let all = issuer.revoke_user(&stream(), user(2), at(10)).unwrap();
+    assert!(all.content().revoked(old[4].content()).is_some());
+}
