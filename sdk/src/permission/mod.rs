@@ -59,7 +59,7 @@ impl StreamInfo {
     }
 
     /// Whether it is still as it was said.
-    pub(crate) fn holds_at(&self, now: Timestamp) -> bool {
+    pub fn holds_at(&self, now: Timestamp) -> bool {
         !self.public || self.public_ends.is_none_or(|ends| now < ends)
     }
 }

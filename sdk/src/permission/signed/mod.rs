@@ -263,7 +263,7 @@ impl SignedGrants {
     ///
     /// # Errors
     /// [`GrantError::Store`], [`GrantError::Damaged`].
-    pub(crate) fn unshown(
+    pub fn unshown(
         &self,
         stream: &StreamId,
         user: UserId,
@@ -285,7 +285,7 @@ impl SignedGrants {
     ///
     /// # Errors
     /// [`GrantError::Store`].
-    pub(crate) fn was_shown(&self, stream: &StreamId, publisher: UserId, serial: u64) -> Result<(), GrantError> {
+    pub fn was_shown(&self, stream: &StreamId, publisher: UserId, serial: u64) -> Result<(), GrantError> {
         Ok(self.shelf.put_shown(stream, publisher, serial)?)
     }
 
