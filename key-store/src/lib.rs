@@ -36,6 +36,7 @@
 //! ```
 
 mod delegate;
+pub mod durable;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -12,7 +12,7 @@
 //!
 //! # What holds
 //! - A change is on disk when its call returns, whole or not at all. sled 0.34's `flush` does not sync on Linux, so we do;
-//!   writers that wait at the same time share one sync (`group_commit.rs`).
+//!   writers that wait at the same time share one sync ([`crate::durable`]).
 //! - Opening tells a wrong passphrase, a truncated file, damage and a newer version apart, and refuses with the store
 //!   unchanged (`recover.rs`).
 //! - A change of passphrase wraps one data key again and replaces one small file (`header.rs`).
@@ -20,8 +20,7 @@
 //! # What does not
 //! Someone who can write the directory can put back an older copy of all of it, and no store on one disk could tell.
 
-mod files;
-mod group_commit;
+pub(crate) mod files;
 mod header;
 mod recover;
 mod seal;
@@ -33,9 +32,9 @@ use std::{fmt, path::Path, sync::Arc};
 
 use rand_core::Rng;
 
+pub use self::files::{StoreLock, wait_for_rest};
 pub use self::unlock::{KdfCost, Unlock};
 use self::{
-    files::StoreLock,
     header::Header,
     seal::{DataKey, Seal},
     shelf::SledShelf,

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::KeyId;
+use crate::{KeyId, durable::Broken};
 
 /// A store could not do as asked. Each message says why and what to do next; none holds a secret.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,12 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+}
+
+impl From<Broken> for StoreError {
+    fn from(_: Broken) -> Self {
+        Self::Broken
+    }
 }
 
 impl StoreError {

@@ -11,21 +11,21 @@ use sha2::{Digest, Sha256};
 
 use crate::StoreError;
 
-pub(super) const HEADER: &str = "header";
-pub(super) const STATE: &str = "state";
-pub(super) const SLED: &str = "sled";
-pub(super) const SCRATCH: &str = "scratch";
+pub(crate) const HEADER: &str = "header";
+pub(crate) const STATE: &str = "state";
+pub(crate) const SLED: &str = "sled";
+pub(crate) const SCRATCH: &str = "scratch";
 const LOCK: &str = "lock";
 
 /// How long sled's last threads may take to let go of its file.
 const RELEASE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Holds the store for this process; released when dropped, or by the system if the process dies.
+/// Holds a store's folder for this process; released when dropped, or by the system if the process dies.
 ///
 /// Dropping unlocks rather than merely closes: a child process that another thread is just starting holds a copy of the
 /// descriptor until its `exec`, and the lock would last as long.
 #[derive(Debug)]
-pub(super) struct StoreLock(File);
+pub struct StoreLock(File);
 
 impl Drop for StoreLock {
     fn drop(&mut self) {
@@ -35,7 +35,11 @@ impl Drop for StoreLock {
 }
 
 impl StoreLock {
-    pub(super) fn take(dir: &Path) -> Result<Self, StoreError> {
+    /// Takes the folder, which must exist.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when somebody has it; [`StoreError::Io`].
+    pub fn take(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(LOCK);
         let name = || format!("open the lock file {}", path.display());
         let file = private().write(true).create(true).truncate(false).open(&path).map_err(StoreError::io(name()))?;
@@ -49,7 +53,10 @@ impl StoreLock {
 
 /// Waits until nobody in this process holds sled's file. sled finishes its last writes and truncations on threads of its
 /// own, each of which keeps the file open and thereby locked; once the lock is free, the file has come to rest.
-pub(super) fn wait_for_rest(sled: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// The disk failed, or sled holds the file for longer than 10 s.
+pub fn wait_for_rest(sled: &Path) -> io::Result<()> {
     let started = Instant::now();
     let mut pause = Duration::from_micros(50);
     loop {
@@ -71,14 +78,14 @@ pub(super) fn wait_for_rest(sled: &Path) -> io::Result<()> {
 }
 
 /// Options for files that only their owner may read.
-pub(super) fn private() -> OpenOptions {
+pub(crate) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
 }
 
-pub(super) fn create_private_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn create_private_dir(dir: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -87,7 +94,7 @@ pub(super) fn create_private_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// The file has either its old or its new contents, whatever happens in between, and the new ones once this returns.
-pub(super) fn replace(dir: &Path, name: &str, contents: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(dir: &Path, name: &str, contents: &[u8]) -> io::Result<()> {
     let tmp = dir.join(format!("{name}.tmp"));
     let mut file = private().write(true).create(true).truncate(true).open(&tmp)?;
     file.write_all(contents)?;
@@ -97,13 +104,13 @@ pub(super) fn replace(dir: &Path, name: &str, contents: &[u8]) -> io::Result<()>
 }
 
 /// Makes names in a directory durable: a file's own sync does not.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     // Elsewhere a directory cannot be opened as a file, and renames are durable without it.
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
 /// Syncs every file and directory below `dir`.
-pub(super) fn sync_tree(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_tree(dir: &Path) -> io::Result<()> {
     for path in files_below(dir)? {
         File::open(dir.join(path))?.sync_all()?;
     }
@@ -118,12 +125,12 @@ pub(super) fn sync_tree(dir: &Path) -> io::Result<()> {
 
 /// How many bytes lie below a directory, and what they are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Measure {
-    pub(super) len: u64,
-    pub(super) digest: [u8; 32],
+pub(crate) struct Measure {
+    pub(crate) len: u64,
+    pub(crate) digest: [u8; 32],
 }
 
-pub(super) fn measure(dir: &Path) -> io::Result<Measure> {
+pub(crate) fn measure(dir: &Path) -> io::Result<Measure> {
     let mut digest = Sha256::new_with_prefix(b"veilcast key-store files v1");
     let mut total = 0;
     let mut buffer = vec![0; 256 * 1024];
@@ -146,7 +153,7 @@ pub(super) fn measure(dir: &Path) -> io::Result<Measure> {
     Ok(Measure { len: total, digest: digest.finalize().into() })
 }
 
-pub(super) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     create_private_dir(to)?;
     for path in files_below(from)? {
         let target = to.join(&path);
@@ -158,14 +165,14 @@ pub(super) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn remove_tree(dir: &Path) -> io::Result<()> {
+pub(crate) fn remove_tree(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,
     }
 }
 
-pub(super) fn len(path: &Path) -> io::Result<u64> {
+pub(crate) fn len(path: &Path) -> io::Result<u64> {
     match fs::metadata(path) {
         Ok(found) => Ok(found.len()),
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(0),

@@ -3,23 +3,21 @@
 //! A batch also rewrites the **tally**: the number of the change and how many records there are. sled recovers batches
 //! whole or not at all, so the tally tells at the next opening how far its log was readable.
 //!
-//! sled 0.34's own `flush` writes its buffer and then calls `sync_file_range` on Linux, which syncs neither the file's
-//! length nor the disk's cache (`pagecache/iobuf.rs`, `write_to_log`). So after each flush we sync its log with a handle of
-//! our own, and the files of large nodes, which sled never syncs.
+//! sled's own `flush` is not enough: see [`crate::durable`].
 
 use std::{
     any::Any,
-    fs::{self, File},
     io,
     ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{files, group_commit::GroupCommit, seal::Seal, state::State};
+use super::{files, seal::Seal, state::State};
 use crate::{
     StoreError,
+    durable::{GroupCommit, SyncedLog},
     ledger::{Changes, Plain, Shelf, Visit},
 };
 
@@ -51,19 +49,8 @@ impl SledShelf {
             let tally = read_tally(&db, &seal)?;
             Ok((db, tally))
         })?;
-        let sync = || {
-            files::sync_tree(&sled)?;
-            files::sync_dir(dir)?;
-            File::open(sled.join("db"))
-        };
-        let log = sync().map_err(StoreError::io("sync the key store"))?;
-        let closing = Closing {
-            commits: GroupCommit::starting_at(tally.seq),
-            state: Mutex::new(state),
-            log,
-            blobs: Mutex::default(),
-            sled,
-        };
+        let log = SyncedLog::open(&sled).map_err(StoreError::io("sync the key store"))?;
+        let closing = Closing { commits: GroupCommit::starting_at(tally.seq), state: Mutex::new(state), log };
         Ok(Self { db, seal, tally: Mutex::new(tally), closing })
     }
 
@@ -136,50 +123,21 @@ impl Shelf for SledShelf {
 struct Closing {
     commits: GroupCommit,
     state: Mutex<State>,
-    log: File,
-    blobs: Mutex<Vec<std::ffi::OsString>>,
-    sled: PathBuf,
+    log: SyncedLog,
 }
 
 impl Closing {
     fn synced(&self, seq: u64) -> Result<(), StoreError> {
-        let sync = || {
-            self.sync_new_blobs()?;
-            self.log.sync_all()?;
-            Ok(self.log.metadata()?.len())
-        };
-        let db_len = sync().map_err(StoreError::io("sync the key store"))?;
+        let db_len = self.log.sync().map_err(StoreError::io("sync the key store"))?;
         lock(&self.state).note(seq, db_len)
-    }
-
-    /// sled puts a node over 128 KiB into a file of its own, written once and never changed.
-    fn sync_new_blobs(&self) -> io::Result<()> {
-        let dir = self.sled.join("blobs");
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&dir)? {
-            found.push(entry?.file_name());
-        }
-        found.sort();
-        let mut known = lock(&self.blobs);
-        if *known == found {
-            return Ok(());
-        }
-        for name in found.iter().filter(|name| known.binary_search(name).is_err()) {
-            match File::open(dir.join(name)) {
-                Ok(file) => file.sync_all()?,
-                Err(fault) if fault.kind() == io::ErrorKind::NotFound => {} // sled removed it again
-                Err(fault) => return Err(fault),
-            }
-        }
-        *known = found;
-        files::sync_dir(&dir)
     }
 
     fn note_closed(&self) -> Result<(), StoreError> {
         let rest = || {
-            files::wait_for_rest(&self.sled)?;
-            files::sync_tree(&self.sled)?;
-            Ok((self.log.metadata()?.len(), files::measure(&self.sled)?))
+            let sled = self.log.folder();
+            files::wait_for_rest(sled)?;
+            files::sync_tree(sled)?;
+            Ok((self.log.len()?, files::measure(sled)?))
         };
         let (db_len, measure) = rest().map_err(StoreError::io("close the key store"))?;
         let mut state = lock(&self.state);

@@ -66,7 +66,7 @@ fn a_large_record_outside_the_log_is_synced_and_read_back() {
     let shelf = shelf(dir.path());
     let large = vec![7; 200 * 1024];
     put(&shelf, b"ra", &large);
-    assert_eq!(lock(&shelf.closing.blobs).len(), 1);
+    assert_eq!(shelf.closing.log.blobs_known(), 1);
     assert_eq!(&**shelf.read(b"ra").unwrap().unwrap(), &large);
 }
 

@@ -8,10 +8,14 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use crate::StoreError;
+/// An earlier flush failed: what is on disk is not certain any more, and only opening the store again helps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an earlier write failed; open the store again")]
+pub struct Broken;
 
+/// Lets writers that wait at the same time share one wait for the disk.
 #[derive(Debug)]
-pub(super) struct GroupCommit {
+pub struct GroupCommit {
     applied: AtomicU64,
     durable: AtomicU64,
     phase: Mutex<Phase>,
@@ -30,7 +34,8 @@ enum Phase {
 }
 
 impl GroupCommit {
-    pub(super) fn starting_at(seq: u64) -> Self {
+    /// Everything up to change `seq` is durable already.
+    pub fn starting_at(seq: u64) -> Self {
         Self {
             applied: AtomicU64::new(seq),
             durable: AtomicU64::new(seq),
@@ -40,26 +45,31 @@ impl GroupCommit {
     }
 
     /// Change `seq` is visible; flush it with the next group.
-    pub(super) fn applied(&self, seq: u64) {
+    pub fn applied(&self, seq: u64) {
         self.applied.store(seq, Ordering::Release);
     }
 
-    pub(super) fn is_broken(&self) -> bool {
+    /// Whether [`Self::settle`] can only fail.
+    pub fn is_broken(&self) -> bool {
         *self.phase() == Phase::Broken
     }
 
-    pub(super) fn break_off(&self) {
+    /// A change failed halfway: nothing is certain any more.
+    pub fn break_off(&self) {
         *self.phase() = Phase::Broken;
         self.changed.notify_all();
     }
 
     /// Returns once every change applied before this call is durable. `flush` makes durable all up to the given one.
-    pub(super) fn settle(&self, flush: impl Fn(u64) -> Result<(), StoreError>) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// What `flush` says, to the one who called it; [`Broken`] to everybody else from then on.
+    pub fn settle<E: From<Broken>>(&self, flush: impl Fn(u64) -> Result<(), E>) -> Result<(), E> {
         let wanted = self.applied.load(Ordering::Acquire);
         while self.durable.load(Ordering::Acquire) < wanted {
             let phase = self.phase();
             match *phase {
-                Phase::Broken => return Err(StoreError::Broken),
+                Phase::Broken => return Err(Broken.into()),
                 Phase::Idle if self.durable.load(Ordering::Acquire) >= wanted => break,
                 Phase::Idle => self.lead(phase, &flush)?,
                 Phase::Flushing => drop(self.changed.wait(phase).unwrap_or_else(PoisonError::into_inner)),
@@ -68,11 +78,7 @@ impl GroupCommit {
         Ok(())
     }
 
-    fn lead(
-        &self,
-        mut phase: MutexGuard<'_, Phase>,
-        flush: &impl Fn(u64) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
+    fn lead<E>(&self, mut phase: MutexGuard<'_, Phase>, flush: &impl Fn(u64) -> Result<(), E>) -> Result<(), E> {
         *phase = Phase::Flushing;
         drop(phase);
         // Broken unless said otherwise, so that a panic in the flush does not leave the others waiting for ever.
@@ -116,6 +122,9 @@ mod tests {
     };
 
     use super::*;
+    use crate::StoreError;
+
+    const FINE: Result<(), StoreError> = Ok(());
 
     #[test]
     fn all_who_wait_while_one_flush_runs_share_the_next() {
@@ -126,7 +135,7 @@ mod tests {
                 inside.wait();
                 inside.wait();
             }
-            Ok(())
+            FINE
         };
         thread::scope(|scope| {
             commits.applied(1);
@@ -143,7 +152,7 @@ mod tests {
     #[test]
     fn nothing_new_means_no_flush() {
         let commits = GroupCommit::starting_at(5);
-        commits.settle(|_| panic!("nothing to flush")).unwrap();
+        commits.settle(|_| -> Result<(), StoreError> { panic!("nothing to flush") }).unwrap();
     }
 
     #[test]
@@ -152,7 +161,7 @@ mod tests {
         commits.applied(1);
         let failing = |_| Err(StoreError::io("flush")(io::Error::other("disk full")));
         assert!(matches!(commits.settle(failing).unwrap_err(), StoreError::Io { .. }));
-        assert!(matches!(commits.settle(|_| Ok(())).unwrap_err(), StoreError::Broken));
+        assert!(matches!(commits.settle(|_| FINE).unwrap_err(), StoreError::Broken));
         assert!(commits.is_broken());
     }
 
@@ -160,8 +169,9 @@ mod tests {
     fn a_panic_in_the_flush_leaves_nobody_waiting() {
         let commits = GroupCommit::starting_at(0);
         commits.applied(1);
-        let fell = catch_unwind(AssertUnwindSafe(|| commits.settle(|_| panic!("on purpose"))));
+        let fell =
+            catch_unwind(AssertUnwindSafe(|| commits.settle(|_| -> Result<(), StoreError> { panic!("on purpose") })));
         assert!(fell.is_err());
-        assert!(matches!(commits.settle(|_| Ok(())).unwrap_err(), StoreError::Broken));
+        assert!(matches!(commits.settle(|_| FINE).unwrap_err(), StoreError::Broken));
     }
 }
