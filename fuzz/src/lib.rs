@@ -24,7 +24,10 @@ pub use keys::{public_key, sealed};
 pub use names::names;
 pub use registry::registry;
 pub use screen::screen;
-pub use statements::{answer, envelope, frame, message, push, receipt, record, request, signed_grant, stream_record};
+pub use statements::{
+    answer, envelope, frame, message, push, receipt, record, request, resend_page, resend_request, signed_grant,
+    storage_record, stream_record,
+};
 #[cfg(feature = "store")]
 pub use veilcast_key_store::fuzzing::{
     header as store_header, place as store_place, record as store_record, state as store_state,
@@ -41,6 +44,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("record", record),
     ("stream_record", stream_record),
     ("signed_grant", signed_grant),
+    ("resend_request", resend_request),
+    ("resend_page", resend_page),
+    ("storage_record", storage_record),
     ("request", request),
     ("answer", answer),
     ("push", push),

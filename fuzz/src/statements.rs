@@ -4,8 +4,8 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use veilcast::wire::{
-    Content, Frame, KeyAnswer, KeyPush, KeyReceipt, KeyRequest, MessageContent, PublisherRecord, Received, SignedGrant,
-    StreamRecord,
+    Content, Frame, KeyAnswer, KeyPush, KeyReceipt, KeyRequest, MessageContent, PublisherRecord, Received, ResendPage,
+    ResendRequest, SignedGrant, StorageRecord, StreamRecord,
 };
 
 use crate::bounded::bounded;
@@ -37,6 +37,9 @@ pub fn envelope(data: &[u8]) -> bool {
         enveloped::<PublisherRecord>(&bytes),
         enveloped::<StreamRecord>(&bytes),
         enveloped::<SignedGrant>(&bytes),
+        enveloped::<ResendRequest>(&bytes),
+        enveloped::<ResendPage>(&bytes),
+        enveloped::<StorageRecord>(&bytes),
     ];
     let taken = kinds.into_iter().filter(|taken| *taken).count();
     assert!(taken <= 1, "an envelope is of one kind");
@@ -82,6 +85,21 @@ pub fn stream_record(data: &[u8]) -> bool {
 /// A grant that an owner signed.
 pub fn signed_grant(data: &[u8]) -> bool {
     content::<SignedGrant>(data)
+}
+
+/// A request for stored messages.
+pub fn resend_request(data: &[u8]) -> bool {
+    content::<ResendRequest>(data)
+}
+
+/// A page of stored messages.
+pub fn resend_page(data: &[u8]) -> bool {
+    content::<ResendPage>(data)
+}
+
+/// Where a storage node can be reached.
+pub fn storage_record(data: &[u8]) -> bool {
+    content::<StorageRecord>(data)
 }
 
 /// A key request.

@@ -19,7 +19,7 @@ pub(crate) use demo::DemoArgs;
 pub(crate) use grant::{AnnounceArgs, GrantCommand, GrantRevokeArgs, GrantShowArgs, ImportArgs, PeriodArgs};
 pub(crate) use identity::IdentityCommand;
 pub(crate) use key::{KeyAddArgs, KeyCommand, KeyFetchArgs, KeyListArgs, RingKeyArgs};
-pub(crate) use network::{NetworkArgs, NodeArgs, PublishArgs, SubscribeArgs};
+pub(crate) use network::{NetworkArgs, NodeArgs, PublishArgs, ResendArgs, SubscribeArgs};
 pub(crate) use registry::{ChainArgs, Kept, Registry, RegistryArgs, SpendArgs};
 pub(crate) use rhythm::RhythmArgs;
 pub(crate) use stream::{CreateArgs, GrantArgs, RevokeArgs, SetArgs, ShowArgs, StreamCommand, SubscribersArgs};
@@ -34,6 +34,7 @@ Examples:
   veilcast node --listen /ip4/0.0.0.0/tcp/4100    a meeting point for publishers and subscribers
   tail -f prices.log | veilcast publish ID --bootstrap ADDR
   veilcast subscribe ID --bootstrap ADDR
+  veilcast resend ID --bootstrap ADDR --last 100  what was published before
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the publisher.";
 
@@ -82,12 +83,14 @@ pub(crate) enum Command {
     /// Narrow whom you serve on a stream that you publish on: your own allow and deny lists
     #[command(subcommand)]
     Access(AccessCommand),
-    /// Run a relay and meeting point; it reads nothing
+    /// Run a relay and meeting point, which may keep messages; it reads nothing
     Node(NodeArgs),
     /// Publish lines of stdin, encrypted; one line is one message
     Publish(PublishArgs),
     /// Print the messages of a stream; one line is one message
     Subscribe(SubscribeArgs),
+    /// Print stored messages of a stream, and end
+    Resend(ResendArgs),
     /// List keys, fetch those of the past, or add one agreed on beforehand
     #[command(subcommand)]
     Key(KeyCommand),

@@ -8,6 +8,7 @@ pub(crate) mod identity;
 pub(crate) mod key;
 pub(crate) mod node;
 pub(crate) mod publish;
+pub(crate) mod resend;
 pub(crate) mod rhythm;
 pub(crate) mod stream;
 pub(crate) mod subscribe;
@@ -45,6 +46,7 @@ pub(crate) fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
         Command::Node(args) => in_runtime(|stop| node::run(args, shared, output, stop)),
         Command::Publish(args) => in_runtime(|stop| publish::run(args, shared, output, stop)),
         Command::Subscribe(args) => in_runtime(|stop| subscribe::run(args, shared, output, stop)),
+        Command::Resend(args) => in_runtime(|stop| resend::run(args, shared, output, stop)),
         Command::Demo(args) => in_runtime(|stop| demo::run(args, output, stop)),
     }
 }

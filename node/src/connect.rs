@@ -78,13 +78,26 @@ async fn connected(
     config: ClientConfig,
     output: Output,
 ) -> Result<Connected, Failure> {
-    let builder = Client::builder(session.identity).store(session.store).config(config);
-    let builder = match (registry.registry, asked) {
+    join(set_up(session, registry, asked).config(config), args, output).await
+}
+
+/// A client of a data folder, for which the registry decides.
+fn set_up(session: Session, registry: &RegistryArgs, asked: Option<Arc<EthereumRegistry>>) -> ClientBuilder {
+    let builder = Client::builder(session.identity).store(session.store);
+    match (registry.registry, asked) {
         (_, Some(asked)) => builder.permissions(asked),
         (Registry::Kept(Kept::Grants), None) => builder.signed_grants(),
         _ => builder,
+    }
+}
+
+/// The same for a node, which listens and joins where it is told.
+pub(crate) fn node(session: Session, registry: &RegistryArgs) -> Result<ClientBuilder, Failure> {
+    let asked = match registry.registry {
+        Registry::Chain(deployment) => Some(Arc::new(chain::open(deployment, &registry.chain)?)),
+        Registry::Kept(_) => None,
     };
-    join(builder, args, output).await
+    Ok(set_up(session, registry, asked))
 }
 
 /// Starts what was set up, and connects it.

@@ -5,6 +5,7 @@
 //! store/          streams, grants and group keys, sealed
 //! store.key       opens both where no passphrase does; readable by its owner only
 //! node.key        the network key of `veilcast node`
+//! messages/       what `veilcast node --store` keeps, sealed as it came
 //! ```
 //! `--data-dir` or `VEILCAST_DATA_DIR` names the folder. Else it is `veilcast` in `$XDG_DATA_HOME`, which the XDG rules
 //! take from the environment only where it is an absolute path, and else `~/.local/share/veilcast`, on every system.
@@ -55,6 +56,10 @@ impl DataDir {
 
     pub(crate) fn node_key(&self) -> PathBuf {
         self.0.join("node.key")
+    }
+
+    pub(crate) fn messages(&self) -> PathBuf {
+        self.0.join("messages")
     }
 
     /// Whether something in it is locked already, with a passphrase unless the key file is there.

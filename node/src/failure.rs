@@ -11,6 +11,7 @@ use veilcast::key_ring::RingError;
 use veilcast::key_store::{KeyError, StoreError};
 use veilcast::network::NetworkError;
 use veilcast::permission::{AccessError, GrantError, RegistryError};
+use veilcast::storage::StorageError;
 use veilcast::stream::StreamIdError;
 
 use crate::chain::ChainFailure;
@@ -20,6 +21,7 @@ use crate::commands::key::KeyInputError;
 use crate::commands::key::fetch::KeyFetchError;
 use crate::commands::node::NodeKeyError;
 use crate::commands::publish::PublishError;
+use crate::commands::resend::ResendError;
 use crate::commands::subscribe::SubscribeError;
 use crate::connect::ConnectError;
 use crate::data_dir::DataDirError;
@@ -90,6 +92,10 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Subscribe(#[from] SubscribeError),
     #[error(transparent)]
+    Resend(#[from] ResendError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
     Demo(#[from] DemoError),
 }
 
@@ -108,6 +114,7 @@ impl Failure {
             Self::Client(ClientError::FetchFailed { failure: FetchFailure::Refused(_), .. }) => Exit::Refused,
             Self::Client(ClientError::StreamId(_) | ClientError::Backwards { .. }) => Exit::Usage,
             Self::Subscribe(error) => error.exit(),
+            Self::Resend(error) => error.exit(),
             _ => Exit::Failed,
         }
     }
@@ -230,6 +237,9 @@ const fn client_hint(error: &ClientError) -> Option<&'static str> {
         }
         ClientError::FetchFailed { failure: FetchFailure::Refused(_), .. } => {
             Some("ask its owner for a grant: veilcast stream grant STREAM YOUR-ADDRESS")
+        }
+        ClientError::NoStorage { .. } => {
+            Some("check that --bootstrap leads to a node that keeps it: veilcast node --store STREAM")
         }
         ClientError::FetchFailed { .. } => Some(
             "check that its publisher is running and that --bootstrap leads to it; run it again to go on where it was",

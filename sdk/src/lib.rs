@@ -12,6 +12,7 @@
 //! - [`message`], [`publisher`], [`subscriber`], [`exchange`]: the protocol as state machines. They take an input and the
 //!   time and return effects; they never wait, open, sleep, read a clock or own a random generator.
 //! - [`permission`]: who may do what, until when.
+//! - [`storage`]: sealed messages at rest, for those who come later.
 //! - `network` and `client` (feature `p2p`): a thin tokio and libp2p shell that drives the core, and the `Client` that an
 //!   application embeds.
 
@@ -28,6 +29,7 @@ pub mod message;
 pub mod network;
 pub mod permission;
 pub mod publisher;
+pub mod storage;
 pub mod stream;
 pub mod subscriber;
 pub mod time;

@@ -6,10 +6,11 @@ use veilcast::cipher::{MessageCipher, encapsulate, wrap_next};
 use veilcast::exchange::{Page, answer_page};
 use veilcast::key_store::{HistoryCursor, KeyOrigin, StoredKey, TimeRange};
 use veilcast::message::{Draft, Payload, compose};
+use veilcast::storage::{Filter, Place};
 use veilcast::wire::{
     ALGORITHM_RSA_OAEP_SHA256, Content, Frame, KeyAnswer, KeyPush, KeyRange, KeyReceipt, KeyRequest, KeyUpdate,
-    MessageContent, MessageRef, OWNERS_REGISTRY, PublisherRecord, RequestId, Revocation, Revoked, SignedGrant,
-    StreamRecord, UpdateKind, Verified, Wanted,
+    MessageContent, MessageRef, OWNERS_REGISTRY, PublisherRecord, RequestId, ResendPage, ResendRequest, Revocation,
+    Revoked, SignedGrant, Span, StorageRecord, StreamRecord, UpdateKind, Verified, Wanted,
 };
 use veilcast::{Identity, Period, Permission, Refusal};
 
@@ -48,6 +49,9 @@ pub(super) fn seeds() -> Vec<Seed> {
         of_kind("stream_record", &stream_record(), "stream_record"),
         of_kind("signed_grant", &grant(), "grant"),
         of_kind("request", &showing(), "showing"),
+        of_kind("resend_request", &resend_request(), "resend_request"),
+        of_kind("resend_page", &resend_page(), "resend_page"),
+        of_kind("storage_record", &storage_record(), "storage_record"),
         hollow(),
         openers(),
         intakes(),
@@ -82,6 +86,8 @@ fn hollow() -> Vec<Seed> {
         Seed::new("request", "hollow_key_ids", many(8)),
         Seed::new("record", "hollow_addresses", many(3)),
         Seed::new("stream_record", "hollow_revocations", many(10)),
+        Seed::new("resend_page", "hollow_messages", many(7)),
+        Seed::new("storage_record", "hollow_addresses", many(4)),
         Seed::new("request", "hollow_proofs", many(10)),
         Seed::new("message", "hollow_updates", [vec![10, 128, 61], [90, 0].repeat(3_904)].concat()),
     ]
@@ -156,6 +162,55 @@ fn grant() -> Verified<SignedGrant> {
 fn showing() -> Verified<KeyRequest> {
     let proofs = vec![stream_record().envelope().clone(), grant().envelope().clone()];
     signed(KeyRequest { proofs, ..request(9).into_content() }, &subscriber())
+}
+
+fn place() -> Place {
+    let at = MessageRef { timestamp: NOW, sequence: 3 };
+    Place { at, publisher: publisher().user(), chain: [4; 16] }
+}
+
+/// A request for a page of one chain, with proofs.
+fn resend_request() -> Verified<ResendRequest> {
+    let content = ResendRequest {
+        id: RequestId([6; 16]),
+        part: stream().part(0).expect("there is one"),
+        node: publisher().user(),
+        requester: subscriber().user(),
+        sent: NOW,
+        span: Span::Range { from: NOW.minus(Duration::from_secs(60)), to: NOW },
+        after: Some(place()),
+        filter: Filter::chain(publisher().user(), [4; 16]),
+        proofs: vec![stream_record().envelope().clone(), grant().envelope().clone()],
+    };
+    signed(content, &subscriber())
+}
+
+fn resend_page() -> Verified<ResendPage> {
+    let content = ResendPage {
+        id: RequestId([6; 16]),
+        part: stream().part(0).expect("there is one"),
+        node: publisher().user(),
+        requester: subscriber().user(),
+        sent: NOW,
+        messages: vec![message(true).envelope().clone(), message(false).envelope().clone()],
+        next: Some(place()),
+        refusal: None,
+    };
+    signed(content, &publisher())
+}
+
+fn storage_record() -> Verified<StorageRecord> {
+    let (issued, expires) = (NOW, NOW.plus(Duration::from_secs(3600)));
+    let content = StorageRecord {
+        stream: stream(),
+        node: publisher().user(),
+        peer: vec![3; 38],
+        addresses: vec![vec![4; 8]],
+        issued,
+        expires,
+        slot: 7,
+    };
+    signed(content, &publisher())
 }
 
 /// A request for a span of time, from its second page on.

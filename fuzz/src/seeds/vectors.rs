@@ -17,6 +17,9 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("publisher_record", "record"),
         ("stream_record", "stream_record"),
         ("signed_grant", "signed_grant"),
+        ("resend_request", "resend_request"),
+        ("resend_page", "resend_page"),
+        ("storage_record", "storage_record"),
     ] {
         let vectors = read(file);
         all.extend(of(target, file, bytes(&vectors, "content")));

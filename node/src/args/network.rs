@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use clap::{Args, value_parser};
-use veilcast::StreamId;
 use veilcast::client::Multiaddr;
+use veilcast::{StreamId, Timestamp, UserId};
 
 use super::{RegistryArgs, RhythmArgs};
-use crate::times::parse_span;
+use crate::times::{TimeError, When, parse_span, parse_when};
 
 /// Where to listen and whom to meet.
 #[derive(Clone, Debug, Args)]
@@ -27,8 +27,11 @@ Examples:
   veilcast node                                          TCP and QUIC on port 4100
   veilcast node --listen /ip4/127.0.0.1/tcp/0            any free port, this machine only
   veilcast node --bootstrap /ip4/203.0.113.7/tcp/4100/p2p/12D3KooW...
+  veilcast node --store STREAM --registry grants         keep the messages of a stream, for 30 days:
+                --store-age 30d                          (after veilcast identity new, veilcast grant import)
 
-Prints its addresses on stdout, one a line; give one of them to publish and subscribe as --bootstrap.
+With --store it keeps the sealed messages of these streams, which it cannot read, and gives them to whoever may subscribe;
+--registry says who may publish and subscribe. Prints its addresses on stdout, one a line; give one of them to publish and subscribe as --bootstrap.
 Its network key stays in the data folder, so that its addresses stay the same.")]
 pub(crate) struct NodeArgs {
     /// Listen here; may be given more than once [default: port 4100, TCP and QUIC]
@@ -37,6 +40,78 @@ pub(crate) struct NodeArgs {
     /// Join other nodes; may be given more than once
     #[arg(long, value_name = "ADDR")]
     pub(crate) bootstrap: Vec<Multiaddr>,
+    /// Keep the messages of this stream; may be given more than once
+    #[arg(long, value_name = "STREAM")]
+    pub(crate) store: Vec<StreamId>,
+    /// Keep no message that is older; without it as old as there is room
+    #[arg(long, value_name = "SPAN", value_parser = parse_span, requires = "store")]
+    pub(crate) store_age: Option<Duration>,
+    /// Keep so much at most, the newest; files may take several times as much
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "10GB", requires = "store")]
+    pub(crate) store_size: u64,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+}
+
+/// A size such as 500MB or 10GB, in bytes.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: Option<u64> = match text.get(digits.len()..).unwrap_or_default() {
+        "B" | "" => Some(1),
+        "kB" | "KB" => Some(1_000),
+        "MB" => Some(1_000_000),
+        "GB" => Some(1_000_000_000),
+        "TB" => Some(1_000_000_000_000),
+        _ => None,
+    };
+    let size = digits.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    size.filter(|size| *size > 0).ok_or_else(|| format!("{text:?} is no size; write for example 500MB or 10GB"))
+}
+
+/// `veilcast resend`
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("which").required(true).args(["last", "from"]),
+    after_help = "\
+Examples:
+  veilcast resend STREAM --bootstrap ADDR --last 100
+  veilcast resend STREAM --bootstrap ADDR --from 0 > everything.jsonl
+  veilcast resend STREAM --bootstrap ADDR --from 2027-01-01T00:00:00Z --to 2027-02-01T00:00:00Z --json | jq .payload
+
+T is RFC 3339, unix milliseconds, or a span that ended just now such as 30d; 0 is the beginning. Messages come from storage nodes
+and are printed as veilcast subscribe does; every one is checked, and what is missing is told on stderr. Where nothing may be
+read, the exit code is 3."
+)]
+pub(crate) struct ResendArgs {
+    /// The stream: owner/path
+    pub(crate) stream: StreamId,
+    /// The last N messages of each partition
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=1_000_000), conflicts_with_all = ["from", "to"])]
+    pub(crate) last: Option<u64>,
+    /// Messages of this time or later; 0 for all
+    #[arg(long, value_name = "T", value_parser = parse_from)]
+    pub(crate) from: Option<When>,
+    /// Messages of this time or earlier
+    #[arg(long, value_name = "T", value_parser = parse_when, requires = "from")]
+    pub(crate) to: Option<When>,
+    /// Only messages of this publisher
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) publisher: Option<UserId>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    /// Read what is under keys agreed on beforehand only (veilcast key add); none is asked for
+    #[arg(long)]
+    pub(crate) pre_agreed_only: bool,
+    /// Only this partition; may be given more than once [default: all of a stream of yours, 0 of another's]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(0..100))]
+    pub(crate) partition: Vec<u32>,
+}
+
+/// A moment, or 0 for the beginning.
+fn parse_from(text: &str) -> Result<When, TimeError> {
+    if text == "0" { Ok(When::At(Timestamp::ZERO)) } else { parse_when(text) }
 }
 
 /// `veilcast publish`
@@ -86,6 +161,7 @@ Examples:
   veilcast subscribe STREAM --bootstrap ADDR
   veilcast subscribe STREAM --bootstrap ADDR --count 1000 > first-thousand.jsonl
   veilcast subscribe STREAM --bootstrap ADDR --json | jq .payload
+  veilcast subscribe STREAM --bootstrap ADDR --last 100         the last 100 stored messages first
 
 Messages go to stdout, what happens beside them (keys asked, refused, gaps) to stderr. Where the publisher refuses
 before anything could be read, the exit code is 3.")]
@@ -99,6 +175,9 @@ pub(crate) struct SubscribeArgs {
     /// Read what is under keys agreed on beforehand only (veilcast key add); none is asked for
     #[arg(long)]
     pub(crate) pre_agreed_only: bool,
+    /// Begin with the last N stored messages of each partition
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) last: Option<u64>,
     /// Stop after N messages
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,

@@ -1,9 +1,11 @@
-//! `veilcast node`: a relay and meeting point. It has no identity and no group keys, so there is nothing it could read.
+//! `veilcast node`: a relay and meeting point. It has no group keys, so there is nothing it could read. Where it keeps messages
+//! it has an identity, which signs its answers.
 
 mod keypair;
+mod store;
 
 use serde_json::json;
-use veilcast::client::{Multiaddr, Relay};
+use veilcast::client::{Multiaddr, PeerId, Relay};
 
 pub(crate) use keypair::NodeKeyError;
 
@@ -22,6 +24,9 @@ pub(crate) async fn run(args: NodeArgs, shared: Shared, output: Output, mut stop
     dir.create()?;
     // Held until the end: two nodes with one network key would take each other's connections.
     let held = keypair::load_or_make(&dir.node_key())?;
+    if !args.store.is_empty() {
+        return store::run(args, &shared, &dir, held.keypair.clone(), output, stop).await;
+    }
     let mut builder = Relay::builder().keypair(held.keypair.clone());
     for address in listen_on(&args) {
         builder = builder.listen(address);
@@ -31,7 +36,7 @@ pub(crate) async fn run(args: NodeArgs, shared: Shared, output: Output, mut stop
     }
     let Some(started) = stop.or(builder.start()).await else { return Ok(Exit::Done) };
     let relay = started?;
-    let outcome = announce(&relay, output).await;
+    let outcome = announce(relay.addresses().await, relay.peer_id(), output);
     if outcome.is_ok() {
         stop.wait().await;
         output.note("stopping", "stopping");
@@ -45,9 +50,9 @@ fn listen_on(args: &NodeArgs) -> Vec<Multiaddr> {
     if args.listen.is_empty() { default() } else { args.listen.clone() }
 }
 
-async fn announce(relay: &Relay, output: Output) -> Result<(), Failure> {
-    let addresses: Vec<String> = relay.addresses().await.iter().map(Multiaddr::to_string).collect();
-    let json = json!({ "peer_id": relay.peer_id().to_string(), "addresses": addresses });
+fn announce(addresses: Vec<Multiaddr>, peer: PeerId, output: Output) -> Result<(), Failure> {
+    let addresses: Vec<String> = addresses.iter().map(Multiaddr::to_string).collect();
+    let json = json!({ "peer_id": peer.to_string(), "addresses": addresses });
     output.result(addresses.join("\n"), &json)?;
     output.note("running", "the node runs; give one of these addresses to others as --bootstrap; Ctrl-C stops it");
     Ok(())

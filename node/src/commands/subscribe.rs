@@ -1,13 +1,13 @@
 //! `veilcast subscribe`: messages on stdout, one a line; events beside them on stderr.
 
 pub(crate) mod events;
-mod print;
+pub(crate) mod print;
 
 use std::collections::HashSet;
 
 use futures::StreamExt;
 use futures::stream::SelectAll;
-use veilcast::client::{Client, ClientConfig, Delivery, SlowReader, Subscription};
+use veilcast::client::{Client, ClientConfig, Delivery, Replay, SlowReader, Subscription};
 use veilcast::key_store::KeyId;
 use veilcast::{Event, Refusal, UserId};
 
@@ -85,10 +85,17 @@ async fn read(client: &Client, args: &SubscribeArgs, output: Output, out: &mut L
 async fn subscribe(client: &Client, args: &SubscribeArgs) -> Result<SelectAll<Subscription>, Failure> {
     let mut all = SelectAll::new();
     for number in &args.partition {
-        all.push(client.subscribe_part(&args.stream.part(*number)?).await?);
+        let part = args.stream.part(*number)?;
+        all.push(match args.last {
+            None => client.subscribe_part(&part).await?,
+            Some(n) => client.subscribe_part_from(&part, Replay::last(n)).await?,
+        });
     }
     if all.is_empty() {
-        all.push(client.subscribe(&args.stream).await?);
+        all.push(match args.last {
+            None => client.subscribe(&args.stream).await?,
+            Some(n) => client.subscribe_from(&args.stream, Replay::last(n)).await?,
+        });
     }
     Ok(all)
 }

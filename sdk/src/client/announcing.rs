@@ -110,8 +110,8 @@ async fn choose_slot(shared: &Arc<Shared>, looked: &mut Option<Instant>) -> u8 {
 
 /// Of the slots, by the device that holds each and when it said so: one's own, else the first empty one from the preferred
 /// on, else the one that was not renewed for the longest time.
-fn best_slot(me: &[u8], preferred: u8, seen: &[Option<(Vec<u8>, Timestamp)>]) -> u8 {
-    let slots = PublisherRecord::slots().len();
+pub(super) fn best_slot(me: &[u8], preferred: u8, seen: &[Option<(Vec<u8>, Timestamp)>]) -> u8 {
+    let slots = seen.len().max(1);
     let in_order = || (0..slots).map(|n| (usize::from(preferred) + n) % slots);
     let holder = |slot: usize| seen.get(slot).and_then(Option::as_ref);
     let own = in_order().find(|slot| holder(*slot).is_some_and(|(peer, _)| peer == me));
@@ -128,19 +128,23 @@ pub(super) fn preferred_slot(peer: PeerId) -> u8 {
 
 /// A fresh signed record of this node's addresses.
 pub(super) async fn record(shared: &Shared) -> Option<Verified<PublisherRecord>> {
-    let mut addresses = shared.network.listen_addresses().await;
-    // Those at which most others reach us come first: what is cut off is cut off at the end.
-    addresses.sort_by_key(reach);
     let now = shared.now();
     let record = PublisherRecord {
         publisher: shared.user,
         peer: shared.network.local_peer().to_bytes(),
-        addresses: addresses.iter().take(ADDRESSES).map(|address| address.to_vec()).collect(),
+        addresses: reachable(shared).await,
         issued: now,
         expires: now.plus(shared.config.record_lifetime),
         slot: shared.slot.load(Ordering::Relaxed),
     };
     Verified::sign(record, &shared.identity).ok()
+}
+
+/// This node's addresses, as bytes. Those at which most others reach us come first: what is cut off is cut off at the end.
+pub(super) async fn reachable(shared: &Shared) -> Vec<Vec<u8>> {
+    let mut addresses = shared.network.listen_addresses().await;
+    addresses.sort_by_key(reach);
+    addresses.iter().take(ADDRESSES).map(|address| address.to_vec()).collect()
 }
 
 /// 0 public, 1 private network, 2 this machine only.

@@ -8,7 +8,7 @@ use veilcast_key_store::{KeyId, KeyScope, Store, StoredKey};
 
 use super::shared::{Shared, blocking, lock};
 use super::stats::count;
-use super::{permitting, publishing, pushing};
+use super::{permitting, publishing, pushing, resending};
 use crate::exchange::{AnswerError, Asker, Decision, Glance, HistoryPolicy, Page, Screened, answer, answer_page};
 use crate::identity::Domain;
 use crate::permission::{Grant, Period, Permission, Refusal};
@@ -22,6 +22,7 @@ const STORE_RETRY: std::time::Duration = std::time::Duration::from_secs(5);
 pub(super) async fn handle(shared: &Arc<Shared>, from: PeerId, envelope: Bytes) -> Option<Bytes> {
     match kind_of(&envelope) {
         Ok(kind) if kind == Domain::KeyPush.number() => pushing::receive(shared, from, &envelope).await,
+        Ok(kind) if kind == Domain::ResendRequest.number() => resending::answer(shared, from, &envelope).await,
         // What is no envelope at all is looked at, and counted, as a request that is none.
         _ => key_request(shared, from, &envelope).await,
     }

@@ -18,14 +18,17 @@ use super::gate::ProtocolGate;
 use super::holders::{self, Holders};
 use super::shared::{Shared, blocking, make_rsa_pair};
 use super::showing;
+use super::storing::{self, Storage};
 use super::updating::HAND_OUTS;
-use super::{Client, announcing, carrying, dispatch, enforcing, peer_key, permitting};
+use super::{Client, announcing, carrying, depots, dispatch, enforcing, peer_key, permitting};
 use crate::cipher::{MAX_RSA_BITS, MIN_RSA_BITS, RsaError};
 use crate::exchange::{HistoryPolicies, Screen};
 use crate::identity::Identity;
-use crate::network::{self, NetworkConfig, NetworkError};
+use crate::network::{self, NetworkConfig, NetworkError, Role};
 use crate::permission::{AccessList, Issuer, LocalRegistry, PermissionSource, SignedGrants};
 use crate::publisher::GrantLedger;
+use crate::storage::{MessageStore, ResendScreen};
+use crate::stream::StreamId;
 use crate::time::{Clock, SystemClock};
 
 /// Rotated keys being stored at a time.
@@ -65,6 +68,8 @@ pub struct ClientBuilder {
     keypair: Option<Keypair>,
     listen: Vec<Multiaddr>,
     bootstrap: Vec<Multiaddr>,
+    role: Role,
+    storage: Option<(Arc<dyn MessageStore>, Vec<StreamId>)>,
     config: ClientConfig,
 }
 
@@ -78,6 +83,8 @@ impl ClientBuilder {
             keypair: None,
             listen: Vec::new(),
             bootstrap: Vec::new(),
+            role: Role::Peer,
+            storage: None,
             config: ClientConfig::default(),
         }
     }
@@ -126,6 +133,20 @@ impl ClientBuilder {
         self
     }
 
+    /// Is a meeting point as well: follows every topic its neighbours take part in, and relays circuits.
+    pub fn relay(mut self) -> Self {
+        self.role = Role::Relay;
+        self
+    }
+
+    /// Keeps the messages of these streams, sealed as they are, and gives them to whoever may subscribe. Before a message is
+    /// stored its signature and its publisher's permission are checked; who may read is asked of the permission source each
+    /// time. One store is for one client at a time.
+    pub fn storage(mut self, store: Arc<dyn MessageStore>, streams: impl IntoIterator<Item = StreamId>) -> Self {
+        self.storage = Some((store, streams.into_iter().collect()));
+        self
+    }
+
     /// Settings other than the recommended ones.
     pub fn config(mut self, config: ClientConfig) -> Self {
         self.config = config;
@@ -151,6 +172,7 @@ impl ClientBuilder {
         let mut network = NetworkConfig::new(keypair);
         network.listen = self.listen;
         network.bootstrap = self.bootstrap;
+        network.role = self.role;
         network.mdns = self.config.mdns;
         network.relay_reservation = self.config.relay_reservation;
         network.request_timeout = self.config.requester.key_request_timeout;
@@ -174,7 +196,16 @@ impl ClientBuilder {
         let (holders, writer) = Holders::new(GrantLedger::new(store.clone(), user));
         let issuer = Arc::new(Issuer::new(self.identity.clone(), grants.clone()));
         let source = Arc::new(AccessList::new(source, store.clone(), user));
+        let (storage, inboxes) = match self.storage {
+            Some((store, streams)) => {
+                let (storage, inboxes) = Storage::new(store, streams, ResendScreen::new(user, self.config.resend, now));
+                (Some(storage), inboxes)
+            }
+            None => (None, Vec::new()),
+        };
         let shared = Arc::new(Shared {
+            storage,
+            depots_soon: Notify::new(),
             identity: self.identity,
             issuer,
             by_grants,
@@ -214,6 +245,10 @@ impl ClientBuilder {
         shared.spawn(dispatch::run(shared.clone(), events));
         shared.spawn(announcing::run(shared.clone()));
         shared.spawn(announcing::greet(shared.clone()));
+        if shared.storage.is_some() {
+            storing::start(&shared, inboxes);
+            shared.spawn(depots::announce(shared.clone()));
+        }
         if by_grants {
             shared.spawn(permitting::renew(shared.clone()));
             shared.spawn(carrying::announce(shared.clone()));

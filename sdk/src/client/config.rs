@@ -6,6 +6,7 @@ use crate::cipher::DEFAULT_RSA_BITS;
 use crate::exchange::{HistoryPolicy, RequesterConfig, ScreenLimits};
 use crate::network::NetworkLimits;
 use crate::publisher::KeyPolicy;
+use crate::storage::ResendLimits;
 use crate::subscriber::IntakeLimits;
 
 /// What happens when an application does not take its messages in time.
@@ -18,6 +19,31 @@ pub enum SlowReader {
     /// The whole client stops reading until there is room: for programs with one subscription and no other work. A relay in
     /// between does not wait for ever: beyond its queue it drops, and the reader sees a gap.
     Wait,
+}
+
+/// What becomes of gaps among the live messages of a subscription that began with stored ones
+/// ([`Client::subscribe_from`](super::Client::subscribe_from)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum GapFill {
+    /// They are reported after [`IntakeLimits::gap_wait`].
+    Off,
+    /// Storage nodes are asked once; what has not come after 3 s is reported as a gap.
+    #[default]
+    Light,
+    /// Storage nodes are asked again and again, for up to 30 s, and the messages behind the gap wait so long.
+    Full,
+}
+
+impl GapFill {
+    /// How long a gap is waited for.
+    pub(super) fn wait(self, limits: &IntakeLimits) -> Duration {
+        match self {
+            Self::Off => limits.gap_wait,
+            Self::Light => limits.gap_wait.max(Duration::from_secs(3)),
+            Self::Full => limits.gap_wait.max(Duration::from_secs(30)),
+        }
+    }
 }
 
 /// Where group keys come from.
@@ -70,6 +96,10 @@ pub struct ClientConfig {
     pub requester: RequesterConfig,
     /// Answering for keys.
     pub screen: ScreenLimits,
+    /// What becomes of gaps among live messages behind stored ones.
+    pub gap_fill: GapFill,
+    /// Answering readers, as a storage node.
+    pub resend: ResendLimits,
     /// Holding messages.
     pub intake: IntakeLimits,
     /// Network bounds.
@@ -95,6 +125,8 @@ impl Default for ClientConfig {
             relay_reservation: false,
             requester: RequesterConfig::default(),
             screen: ScreenLimits::default(),
+            gap_fill: GapFill::default(),
+            resend: ResendLimits::default(),
             intake: IntakeLimits::default(),
             network: NetworkLimits::default(),
         }

@@ -9,6 +9,7 @@ use super::config::SlowReader;
 use super::gate::Admitted;
 use super::shared::{Reader, Shared};
 use super::stats::count;
+use super::subscribing::Feed;
 use super::{announcing, answering, finding};
 use crate::network::NetworkEvent;
 use crate::wire::{MessageContent, Verified};
@@ -27,7 +28,10 @@ pub(super) async fn run(shared: Arc<Shared>, mut events: mpsc::Receiver<NetworkE
                 });
             }
             NetworkEvent::PeerJoined { topic, .. } => announcing::peer_joined(&shared, &topic),
-            NetworkEvent::Connected { .. } | NetworkEvent::NewListenAddress(_) => announcing::soon(&shared),
+            NetworkEvent::Connected { .. } | NetworkEvent::NewListenAddress(_) => {
+                announcing::soon(&shared);
+                shared.depots_soon.notify_one();
+            }
             _ => {}
         }
     }
@@ -41,6 +45,9 @@ async fn frame(shared: &Shared, admitted: Admitted) {
         return;
     }
     count(&shared.counters.messages_received, admitted.messages.len());
+    if let Some(storage) = &shared.storage {
+        storage.offer(admitted.part.stream(), admitted.messages.clone()).await;
+    }
     let readers: Vec<Reader> =
         shared.readers_of(admitted.part.stream()).into_iter().filter(|r| r.reads(&admitted.part)).collect();
     for reader in readers {
@@ -52,10 +59,10 @@ async fn hand_over(shared: &Shared, reader: &Reader, messages: Vec<Verified<Mess
     let n = messages.len();
     let lost = match shared.config.slow_reader {
         SlowReader::Wait => {
-            let _ = reader.messages.send(messages).await;
+            let _ = reader.messages.send(Feed::Messages(messages)).await;
             false
         }
-        SlowReader::Lose => matches!(reader.messages.try_send(messages), Err(TrySendError::Full(_))),
+        SlowReader::Lose => matches!(reader.messages.try_send(Feed::Messages(messages)), Err(TrySendError::Full(_))),
     };
     if lost {
         // The chain reference of the next message shows the reader what is missing.

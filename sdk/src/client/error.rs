@@ -11,6 +11,7 @@ use crate::message::ComposeError;
 use crate::network::NetworkError;
 use crate::permission::{AccessError, GrantError, Permission, Refusal, RegistryError};
 use crate::publisher::BackDated;
+use crate::storage::StorageError;
 use crate::stream::{StreamId, StreamIdError};
 use crate::time::Timestamp;
 use crate::wire::WireError;
@@ -106,6 +107,15 @@ pub enum ClientError {
         key_id: KeyId,
         /// Why the last try failed.
         failure: AskFailure,
+    },
+    /// Stored messages cannot be kept or read here.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// No node is known that keeps this stream.
+    #[error("no storage node of {stream} is known; connect to one, or to a node that is")]
+    NoStorage {
+        /// Which stream.
+        stream: StreamId,
     },
     /// Historical keys are refused as a whole, or cannot be had. What came until then is kept, and the next fetch of the same
     /// span goes on there.

@@ -12,11 +12,12 @@ use sha2::{Digest, Sha256};
 
 use crate::identity::{Domain, UserId};
 use crate::network::{Gate, Verdict};
+use crate::stream::StreamId;
 use crate::stream::StreamPart;
 use crate::time::{Clock, Timestamp};
 use crate::wire::{
-    Frame, FrameParts, MessageContent, MessageRef, OWNERS_REGISTRY, PublisherRecord, Received, StreamRecord, Verified,
-    kind_of,
+    Frame, FrameParts, MessageContent, MessageRef, OWNERS_REGISTRY, PublisherRecord, Received, StorageRecord,
+    StreamRecord, Verified, kind_of,
 };
 
 /// A frame whose every signature is good and whose messages belong to its topic.
@@ -103,6 +104,22 @@ impl ProtocolGate {
     }
 }
 
+impl ProtocolGate {
+    /// The storage record under a DHT key, if it belongs there and holds now.
+    fn storage_record(&self, key: &[u8], value: &Bytes) -> Option<Verified<StorageRecord>> {
+        let received = Received::<StorageRecord>::decode(value).ok()?;
+        let claims = received.claims();
+        let belongs = StorageRecord::dht_key(&claims.stream, claims.slot) == key && claims.holds_at(self.clock.now());
+        if belongs { received.verify().ok() } else { None }
+    }
+
+    /// The same, of this stream.
+    pub(crate) fn storage_record_of(&self, stream: &StreamId, key: &[u8], value: &[u8]) -> Option<StorageRecord> {
+        let record = self.storage_record(key, &Bytes::copy_from_slice(value))?.into_content();
+        (record.stream == *stream).then_some(record)
+    }
+}
+
 impl Gate for ProtocolGate {
     type Accepted = Admitted;
 
@@ -140,24 +157,35 @@ impl Gate for ProtocolGate {
         let bytes = Bytes::copy_from_slice(value);
         match kind_of(&bytes) {
             Ok(kind) if kind == Domain::StreamRecord.number() => self.admits_stream(key, &bytes),
+            Ok(kind) if kind == Domain::StorageRecord.number() => self.storage_record(key, &bytes).is_some(),
             _ => self.record(key, value).is_some(),
         }
     }
 
     fn supersedes(&self, value: &[u8], stored: &[u8]) -> bool {
         let (value, stored) = (Bytes::copy_from_slice(value), Bytes::copy_from_slice(stored));
+        let now = self.clock.now();
         if let Ok(of_stream) = Received::<StreamRecord>::decode(&stored) {
             let version = |bytes| Received::<StreamRecord>::decode(bytes).map(|record| record.claims().version);
-            let holds = of_stream.claims().holds_at(self.clock.now());
+            let holds = of_stream.claims().holds_at(now);
             // Of two of one version the first stays, as it does with whoever goes by them.
             return !holds || value == stored || version(&value).is_ok_and(|new| new > of_stream.claims().version);
         }
-        let read = |bytes| Received::<PublisherRecord>::decode(bytes).ok();
-        let Some(stored) = read(&stored).filter(|stored| stored.claims().holds_at(self.clock.now())) else {
-            return true;
-        };
-        read(&value).is_some_and(|value| value.claims().issued >= stored.claims().issued)
+        // The others go by their date. What lies under one key is of one kind.
+        match issued(&stored, now).filter(|(_, holds)| *holds) {
+            Some((stored, _)) => issued(&value, now).is_some_and(|(value, _)| value >= stored),
+            None => true,
+        }
     }
+}
+
+/// When the record of a publisher or storage node was made, and whether it holds at `now`.
+fn issued(envelope: &Bytes, now: Timestamp) -> Option<(Timestamp, bool)> {
+    if let Ok(record) = Received::<PublisherRecord>::decode(envelope) {
+        return Some((record.claims().issued, record.claims().holds_at(now)));
+    }
+    let record = Received::<StorageRecord>::decode(envelope).ok()?;
+    Some((record.claims().issued, record.claims().holds_at(now)))
 }
 
 fn verified<T: crate::wire::Content>(received: Received<T>) -> Result<Verified<T>, Verdict> {

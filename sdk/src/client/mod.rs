@@ -32,6 +32,7 @@ mod builder;
 mod carrying;
 mod checks;
 mod config;
+mod depots;
 mod directory;
 mod dispatch;
 mod enforcing;
@@ -47,9 +48,12 @@ mod permitting;
 mod publishing;
 mod pushing;
 mod relay;
+mod replaying;
+mod resending;
 mod shared;
 mod showing;
 mod stats;
+mod storing;
 mod subscribing;
 mod updating;
 
@@ -60,12 +64,13 @@ use bytes::Bytes;
 use veilcast_key_store::{GroupKey, KeyId, KeyOrigin, TimeRange};
 
 pub use builder::ClientBuilder;
-pub use config::{ClientConfig, KeySource, SlowReader, StreamOptions};
+pub use config::{ClientConfig, GapFill, KeySource, SlowReader, StreamOptions};
 pub use error::ClientError;
 pub use fetching::{FetchEvent, FetchProgress, KeyFetch, MissedDevice};
 pub use libp2p::identity::Keypair;
 pub use libp2p::{Multiaddr, PeerId};
 pub use relay::{Relay, RelayBuilder};
+pub use replaying::Replay;
 pub use stats::Stats;
 pub use subscribing::{Delivery, Subscription};
 pub use updating::{KeyUpdateMethod, UpdateReport};
@@ -260,13 +265,17 @@ impl Client {
     /// # Errors
     /// [`ClientError::Network`]; [`ClientError::NotPermitted`] while the permission source cannot be asked.
     pub async fn subscribe(&self, stream: &StreamId) -> Result<Subscription, ClientError> {
+        let parts = self.parts_of(stream).await?;
+        subscribing::subscribe(&self.shared, stream.clone(), parts).await
+    }
+
+    async fn parts_of(&self, stream: &StreamId) -> Result<Vec<StreamPart>, ClientError> {
         let (user, permission) = (self.user(), Permission::Subscribe);
         let refused = |refusal| ClientError::NotPermitted { user, stream: stream.clone(), permission, refusal };
         carrying::meet(&self.shared, stream).await;
         let known = self.shared.stream_info(stream).await.map_err(refused)?;
         let count = known.map_or(1, |info| info.partitions);
-        let parts = (0..count).map(|n| stream.part(n)).collect::<Result<Vec<_>, _>>()?;
-        subscribing::subscribe(&self.shared, stream.clone(), parts).await
+        Ok((0..count).map(|n| stream.part(n)).collect::<Result<Vec<_>, _>>()?)
     }
 
     /// Subscribes to one partition.
@@ -275,6 +284,45 @@ impl Client {
     /// [`ClientError::Network`].
     pub async fn subscribe_part(&self, part: &StreamPart) -> Result<Subscription, ClientError> {
         subscribing::subscribe(&self.shared, part.stream().clone(), vec![part.clone()]).await
+    }
+
+    /// Subscribes to a stream from the past on: first the stored messages that `replay` names, then what is published, without
+    /// loss or repeat in between. [`Event::HistoryEnd`](crate::Event::HistoryEnd) stands where the one ends and the other
+    /// begins. Where no storage node is known it says so, and live messages follow.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`].
+    pub async fn subscribe_from(&self, stream: &StreamId, replay: Replay) -> Result<Subscription, ClientError> {
+        let parts = self.parts_of(stream).await?;
+        subscribing::subscribe_from(&self.shared, stream.clone(), parts, replay).await
+    }
+
+    /// Reads stored messages alone: the subscription ends behind the last one, after
+    /// [`Event::HistoryEnd`](crate::Event::HistoryEnd). Every answer of a storage node is checked; one that lies, leaves
+    /// something out or goes away is told as [`Event::StorageFault`](crate::Event::StorageFault), and another is asked. Messages whose
+    /// keys cannot be had are told by key, and the others follow. Partitions come one after the other.
+    ///
+    /// # Errors
+    /// [`ClientError::NoStorage`] when no storage node of the stream is found; as [`Client::subscribe`].
+    pub async fn resend(&self, stream: &StreamId, replay: Replay) -> Result<Subscription, ClientError> {
+        let parts = self.parts_of(stream).await?;
+        subscribing::resend(&self.shared, stream.clone(), parts, replay).await
+    }
+
+    /// [`Client::resend`] of one partition.
+    ///
+    /// # Errors
+    /// As [`Client::resend`].
+    pub async fn resend_part(&self, part: &StreamPart, replay: Replay) -> Result<Subscription, ClientError> {
+        subscribing::resend(&self.shared, part.stream().clone(), vec![part.clone()], replay).await
+    }
+
+    /// [`Client::subscribe_from`] of one partition.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe_from`].
+    pub async fn subscribe_part_from(&self, part: &StreamPart, replay: Replay) -> Result<Subscription, ClientError> {
+        subscribing::subscribe_from(&self.shared, part.stream().clone(), vec![part.clone()], replay).await
     }
 
     /// Reads one archived message: checks its signature and author's permission, finds its key here or asks for it.

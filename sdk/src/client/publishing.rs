@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 use veilcast_key_store::{GroupKey, KeyOrigin};
 
@@ -20,7 +19,7 @@ use crate::permission::{Grant, Permission, PermissionSource, Refusal, StreamInfo
 use crate::publisher::{Chain, Due, EndWatch, Holder, KeyPolicy, KeySchedule, MessageStep, Meter, policy};
 use crate::stream::{Partition, StreamId, StreamPart};
 use crate::time::Timestamp;
-use crate::wire::{Frame, MessageRef};
+use crate::wire::{Frame, MessageContent, MessageRef, Verified};
 
 /// How long what a source said about a stream is believed, if it did not say that something changed.
 const INFO_FRESHNESS: Duration = Duration::from_secs(5);
@@ -173,8 +172,8 @@ pub(super) async fn publish(
     {
         change_key_where_due(shared, stream, &mut publisher, &info).await?;
     }
-    let (at, envelope) = publisher.make(shared, stream, &part, &payload, sealing, timestamp).await?;
-    let mut frame = Frame::of_message(envelope).to_vec();
+    let (at, message) = publisher.make(shared, stream, &part, &payload, sealing, timestamp).await?;
+    let mut frame = Frame::of_message(message.envelope().clone()).to_vec();
     if publisher.announcement_due(part.number(), shared.now())
         && let Some(record) = announcing::record(shared).await
     {
@@ -182,6 +181,10 @@ pub(super) async fn publish(
     }
     // The publisher stays locked until the frame is queued, so that frames are queued in the order of the chain.
     shared.network.publish(&part.topic(), frame.into()).await?;
+    if let Some(storage) = &shared.storage {
+        // Nobody sends us our own.
+        storage.offer(stream, vec![message]).await;
+    }
     count(&shared.counters.messages_published, 1);
     Ok(at)
 }
@@ -357,7 +360,7 @@ impl StreamPublisher {
         payload: &Payload,
         sealing: Option<Sealing>,
         timestamp: Option<Timestamp>,
-    ) -> Result<(MessageRef, Bytes), ClientError> {
+    ) -> Result<(MessageRef, Verified<MessageContent>), ClientError> {
         let chain = self.chains.entry(part.number()).or_insert_with(|| Chain::begin(&mut rand::rng()));
         let at = match timestamp {
             Some(timestamp) => chain.next_at(timestamp)?,
@@ -388,7 +391,7 @@ impl StreamPublisher {
         if let Some(chain) = self.chains.get_mut(&part.number()) {
             chain.advance(at);
         }
-        Ok((at, signed.envelope().clone()))
+        Ok((at, signed))
     }
 
     /// Before the message leaves (promise 8): its key, the key it carries, and the record that allows for one message more.

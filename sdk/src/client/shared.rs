@@ -20,7 +20,8 @@ use super::holders::Holders;
 use super::publishing::StreamPublisher;
 use super::pushing::PushScreen;
 use super::stats::Counters;
-use super::subscribing::KeyNews;
+use super::storing::Storage;
+use super::subscribing::{Feed, KeyNews};
 use crate::cipher::RsaPair;
 use crate::exchange::{HistoryPolicies, Screen};
 use crate::identity::{Identity, UserId};
@@ -29,7 +30,6 @@ use crate::permission::{AccessList, Issuer, LocalRegistry, SignedGrants};
 use crate::stream::{StreamId, StreamPart};
 use crate::subscriber::Arrival;
 use crate::time::{Clock, Timestamp};
-use crate::wire::{MessageContent, Verified};
 
 pub(super) struct Shared {
     pub(super) identity: Identity,
@@ -62,6 +62,10 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     pub(super) stopping: watch::Sender<bool>,
     pub(super) announce_soon: Notify,
+    /// Where this node is has changed, as far as its stored streams are concerned.
+    pub(super) depots_soon: Notify,
+    /// Of a storage node.
+    pub(super) storage: Option<Storage>,
     pub(super) peers_joined: Notify,
     pub(super) tasks: TaskTracker,
     /// Keys being handed out.
@@ -78,7 +82,7 @@ pub(super) struct Shared {
 pub(super) struct Reader {
     pub(super) stream: StreamId,
     pub(super) parts: Vec<StreamPart>,
-    pub(super) messages: mpsc::Sender<Vec<Verified<MessageContent>>>,
+    pub(super) messages: mpsc::Sender<Feed>,
     pub(super) keys: mpsc::Sender<KeyNews>,
 }
 

@@ -16,7 +16,9 @@ use veilcast_key_store::{GroupKey, KeyId, KeyOrigin};
 
 use super::asking::Ask;
 use super::checks::{Checked, Checks};
+use super::depots;
 use super::error::ClientError;
+use super::replaying::{self, Plan, Replay};
 use super::shared::{READER_KEYS, Reader, Shared, blocking};
 use super::stats::count;
 use crate::exchange::{AskFailure, Bucket, Rate};
@@ -29,6 +31,10 @@ use crate::subscriber::{Arrival, Event, Intake, IntakeEffect, IntakeLimits, Unch
 use crate::time::Timestamp;
 use crate::wire::{MessageContent, Verified};
 
+/// Pages of history waiting for a subscription.
+const PAGES: usize = 4;
+/// How long live messages wait for keys of the history before them.
+const SEAM: Duration = Duration::from_secs(5);
 /// Frames waiting for a subscription.
 const FRAMES: usize = 1024;
 /// How long a publisher without permission is not reported again.
@@ -53,6 +59,24 @@ pub enum Delivery {
     Message(Message),
     /// Something beside the messages.
     Event(Event),
+}
+
+/// Where a subscription's messages come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Live,
+    Past,
+    PastThenLive,
+}
+
+/// What a subscription takes in.
+pub(super) enum Feed {
+    /// Messages whose signatures were checked.
+    Messages(Vec<Verified<MessageContent>>),
+    /// Told where it stands among them.
+    Tell(Event),
+    /// Nothing comes any more: the subscription ends when everything is settled.
+    End,
 }
 
 /// News of keys for the intakes of one stream.
@@ -102,6 +126,48 @@ pub(super) async fn subscribe(
     Ok(subscription)
 }
 
+/// Stored messages, then live ones.
+pub(super) async fn subscribe_from(
+    shared: &Arc<Shared>,
+    stream: StreamId,
+    parts: Vec<StreamPart>,
+    replay: Replay,
+) -> Result<Subscription, ClientError> {
+    // Stored messages are of any age. Live ones of a chain that nobody met are looked at before they come here.
+    let gap_wait = shared.config.gap_fill.wait(&shared.config.intake);
+    let limits = IntakeLimits { live_window: Duration::MAX, gap_wait, ..shared.config.intake };
+    let (live, lived) = mpsc::channel(FRAMES);
+    let (subscription, feed) =
+        begin(shared, stream.clone(), parts.clone(), Vec::new(), limits, Kind::PastThenLive, Some(live))?;
+    for part in &parts {
+        shared.network.join(&part.topic()).await?;
+    }
+    // Storage nodes are looked for while live messages are held back already.
+    let plan = Plan { stream, parts, replay, depots: Vec::new(), feed };
+    shared.spawn(replaying::then_live(shared.clone(), plan, lived));
+    Ok(subscription)
+}
+
+/// Stored messages only.
+pub(super) async fn resend(
+    shared: &Arc<Shared>,
+    stream: StreamId,
+    parts: Vec<StreamPart>,
+    replay: Replay,
+) -> Result<Subscription, ClientError> {
+    let depots = depots::find(shared, &stream).await;
+    if depots.is_empty() {
+        return Err(ClientError::NoStorage { stream });
+    }
+    // Of any age, in order already; what is missing was looked for elsewhere before it comes here.
+    let (join_wait, gap_wait, live_window) = (Duration::ZERO, Duration::ZERO, Duration::MAX);
+    let limits = IntakeLimits { join_wait, gap_wait, live_window, ..shared.config.intake };
+    let (subscription, feed) = begin(shared, stream.clone(), Vec::new(), Vec::new(), limits, Kind::Past, None)?;
+    let plan = Plan { stream, parts, replay, depots, feed };
+    shared.spawn(replaying::history(shared.clone(), plan));
+    Ok(subscription)
+}
+
 /// Starts the task of a subscription, with messages to begin with.
 pub(super) fn start(
     shared: &Arc<Shared>,
@@ -110,14 +176,28 @@ pub(super) fn start(
     first: Vec<Verified<MessageContent>>,
     limits: IntakeLimits,
 ) -> Result<Subscription, ClientError> {
-    let (messages, frames) = mpsc::channel(FRAMES);
+    Ok(begin(shared, stream, parts, first, limits, Kind::Live, None)?.0)
+}
+
+/// The same, with the way to feed it. What comes live goes to `live` instead, where that is given.
+fn begin(
+    shared: &Arc<Shared>,
+    stream: StreamId,
+    parts: Vec<StreamPart>,
+    first: Vec<Verified<MessageContent>>,
+    limits: IntakeLimits,
+    kind: Kind,
+    live: Option<mpsc::Sender<Feed>>,
+) -> Result<(Subscription, mpsc::Sender<Feed>), ClientError> {
+    let (feed, frames) = mpsc::channel(if kind == Kind::Live { FRAMES } else { PAGES });
+    let messages = live.unwrap_or_else(|| feed.clone());
     let (keys, news) = mpsc::channel(READER_KEYS);
     let (deliver, deliveries) = mpsc::channel(shared.config.subscription_queue.max(1));
     shared.add_reader(Reader { stream: stream.clone(), parts: parts.clone(), messages, keys })?;
-    let reading = Reading::new(shared.clone(), stream, limits);
+    let reading = Reading::new(shared.clone(), stream, limits, kind);
     // Not cut off at the stop: what has arrived is still handed over.
     shared.tasks.spawn(reading.run(parts, first, frames, news, deliver));
-    Ok(Subscription { deliveries })
+    Ok((Subscription { deliveries }, feed))
 }
 
 struct Reading {
@@ -131,10 +211,17 @@ struct Reading {
     checks: Checks,
     reported: HashMap<UserId, Timestamp>,
     kept: LruCache<UserId, Bucket>,
+    kind: Kind,
+    /// Until the end of its history it waits for room rather than lose anything.
+    in_the_past: bool,
+    /// Where history ends: told when what came before it is settled, or was waited for long enough.
+    seam: Option<(Event, Option<Instant>)>,
+    /// Nothing comes any more.
+    ending: bool,
 }
 
 impl Reading {
-    fn new(shared: Arc<Shared>, stream: StreamId, limits: IntakeLimits) -> Self {
+    fn new(shared: Arc<Shared>, stream: StreamId, limits: IntakeLimits, kind: Kind) -> Self {
         let mut intake = Intake::new(stream.clone(), limits);
         intake.look_again(shared.now(), shared.agreed_only(&stream));
         Self {
@@ -148,6 +235,10 @@ impl Reading {
             unchecked: Unchecked::new(limits),
             reported: HashMap::new(),
             kept: LruCache::new(KEPT_OF),
+            kind,
+            in_the_past: kind != Kind::Live,
+            seam: None,
+            ending: false,
         }
     }
 
@@ -155,7 +246,7 @@ impl Reading {
         mut self,
         parts: Vec<StreamPart>,
         first: Vec<Verified<MessageContent>>,
-        mut frames: mpsc::Receiver<Vec<Verified<MessageContent>>>,
+        mut frames: mpsc::Receiver<Feed>,
         mut news: mpsc::Receiver<KeyNews>,
         deliver: mpsc::Sender<Delivery>,
     ) {
@@ -167,6 +258,10 @@ impl Reading {
             // The clock is looked at every time: frames that never pause must not keep it from being seen.
             if self.is_late() {
                 self.tick();
+            }
+            self.pass_seam();
+            if self.ending && self.is_settled() && self.seam.is_none() && self.ready.is_empty() {
+                break;
             }
             let pause = self.pause();
             tokio::select! {
@@ -188,8 +283,8 @@ impl Reading {
                         permit.send(delivery);
                     }
                 }
-                frame = frames.recv(), if self.ready.len() < room => match frame {
-                    Some(messages) => self.messages(messages),
+                frame = frames.recv(), if self.ready.len() < room && self.takes_more() => match frame {
+                    Some(fed) => self.feed(fed),
                     None => break,
                 },
                 () = tokio::time::sleep(pause) => self.tick(),
@@ -198,8 +293,12 @@ impl Reading {
         // From here on this reader counts as gone, and whoever is still handing something over is told.
         frames.close();
         news.close();
-        while let Ok(messages) = frames.try_recv() {
-            self.last_messages(messages);
+        while let Ok(fed) = frames.try_recv() {
+            match fed {
+                Feed::Messages(messages) => self.last_messages(messages),
+                Feed::Tell(event) => self.ready.push_back(Delivery::Event(event)),
+                Feed::End => {}
+            }
         }
         while let Some(delivery) = self.ready.pop_front() {
             if deliver.try_send(delivery).is_err() {
@@ -208,6 +307,36 @@ impl Reading {
         }
         let Self { shared, stream, .. } = self;
         leave(&shared, &stream, &parts).await;
+    }
+
+    fn feed(&mut self, fed: Feed) {
+        match fed {
+            Feed::Messages(messages) => self.messages(messages),
+            Feed::Tell(event @ Event::HistoryEnd { .. }) => {
+                let until = (self.kind == Kind::PastThenLive).then(|| Instant::now() + SEAM);
+                self.seam = Some((event, until));
+            }
+            Feed::Tell(event) => self.ready.push_back(Delivery::Event(event)),
+            Feed::End => self.ending = true,
+        }
+    }
+
+    fn takes_more(&self) -> bool {
+        !self.ending && self.seam.is_none() && !(self.in_the_past && self.intake.is_half_full())
+    }
+
+    /// Whether nothing waits for a key, an earlier message or a permission source.
+    fn is_settled(&self) -> bool {
+        self.intake.parked() == 0 && self.intake.next_wake().is_none() && self.unchecked.is_empty()
+    }
+
+    fn pass_seam(&mut self) {
+        let over = |until: &Option<Instant>| until.is_some_and(|until| until <= Instant::now());
+        let may_pass = self.is_settled() || self.seam.as_ref().is_some_and(|(_, until)| over(until));
+        if may_pass && let Some((event, _)) = self.seam.take() {
+            self.in_the_past = false;
+            self.ready.push_back(Delivery::Event(event));
+        }
     }
 
     fn next_wake(&self) -> Option<Timestamp> {
@@ -224,7 +353,9 @@ impl Reading {
     fn pause(&self) -> Duration {
         let wake = self.next_wake().map(|at| at.since(self.shared.now()).max(Duration::from_millis(1)));
         let again = (!self.unasked.is_empty()).then(|| self.ask_again.saturating_duration_since(Instant::now()));
-        wake.into_iter().chain(again).min().unwrap_or(Duration::from_secs(3600))
+        let seam = self.seam.as_ref().and_then(|(_, until)| *until);
+        let seam = seam.map(|until| until.saturating_duration_since(Instant::now()));
+        wake.into_iter().chain(again).chain(seam).min().unwrap_or(Duration::from_secs(3600))
     }
 
     fn tick(&mut self) {

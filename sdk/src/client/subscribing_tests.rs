@@ -48,7 +48,7 @@ impl Alone {
     }
 
     fn reading(&self) -> Reading {
-        Reading::new(self.client.shared.clone(), self.stream.clone(), self.client.shared.config.intake)
+        Reading::new(self.client.shared.clone(), self.stream.clone(), self.client.shared.config.intake, Kind::Live)
     }
 
     fn writer(&self, byte: u8) -> Writer {
@@ -208,7 +208,7 @@ async fn a_client_stops_at_once_while_its_permission_source_hangs() {
     let shared = &alone.client.shared;
     let _reads = start(shared, alone.stream.clone(), Vec::new(), strangers(&alone, 20), shared.config.intake).unwrap();
     let messages = lock(&shared.readers)[0].messages.clone();
-    messages.send(strangers(&alone, 40)).await.unwrap();
+    messages.send(Feed::Messages(strangers(&alone, 40))).await.unwrap();
     source.asked.acquire_many(20).await.unwrap().forget();
     let began = std::time::Instant::now();
     alone.client.stop().await;
@@ -228,7 +228,7 @@ async fn a_gap_is_given_up_in_time_while_another_chain_never_pauses() {
     let repeated = busy.write(None, Vec::new());
     let never_pausing = async {
         for n in 0_u32.. {
-            messages.send(vec![repeated.clone()]).await.unwrap();
+            messages.send(Feed::Messages(vec![repeated.clone()])).await.unwrap();
             if n == 2 * u32::try_from(FRAMES).unwrap() {
                 alone.clock.advance(shared.config.intake.gap_wait);
             }

@@ -79,22 +79,22 @@ fn capacity(rate: Rate) -> i64 {
 
 /// A bucket per key; the least recently used is forgotten beyond the capacity.
 #[derive(Debug)]
-pub(super) struct Buckets<K: Hash + Eq> {
+pub(crate) struct Buckets<K: Hash + Eq> {
     rate: Rate,
     buckets: LruCache<K, Bucket>,
 }
 
 impl<K: Hash + Eq> Buckets<K> {
-    pub(super) fn new(rate: Rate, capacity: NonZeroUsize) -> Self {
+    pub(crate) fn new(rate: Rate, capacity: NonZeroUsize) -> Self {
         Self { rate, buckets: LruCache::new(capacity) }
     }
 
-    pub(super) fn take(&mut self, key: K, now: Timestamp) -> Result<(), Duration> {
+    pub(crate) fn take(&mut self, key: K, now: Timestamp) -> Result<(), Duration> {
         let rate = self.rate;
         self.buckets.get_or_insert_mut(key, || Bucket::full(rate, now)).take(now)
     }
 
-    pub(super) fn charge(&mut self, key: K, tokens: u32, now: Timestamp) {
+    pub(crate) fn charge(&mut self, key: K, tokens: u32, now: Timestamp) {
         let rate = self.rate;
         self.buckets.get_or_insert_mut(key, || Bucket::full(rate, now)).charge(tokens, now);
     }

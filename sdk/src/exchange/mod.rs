@@ -13,6 +13,7 @@ mod requester;
 mod screen;
 
 pub use answer::{AnswerError, Decision, answer, answer_page, push};
+pub(crate) use bucket::Buckets;
 pub use bucket::{Bucket, Rate};
 pub use fetch::{Fetch, FetchFailure, FetchStep, FetchedPage};
 pub use history::{Asker, HISTORY_GRACE, HistoryPolicies, HistoryPolicy, HistoryPolicyError};

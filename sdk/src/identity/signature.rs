@@ -33,11 +33,17 @@ pub enum Domain {
     StreamRecord,
     /// A stream's owner allows somebody something.
     SignedGrant,
+    /// A reader asks a storage node for messages.
+    ResendRequest,
+    /// A storage node answers with a page of them.
+    ResendPage,
+    /// A storage node says which stream it keeps, and where it can be reached.
+    StorageRecord,
 }
 
 impl Domain {
     /// Every kind there is.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Message,
         Self::KeyRequest,
         Self::KeyAnswer,
@@ -46,6 +52,9 @@ impl Domain {
         Self::PublisherRecord,
         Self::StreamRecord,
         Self::SignedGrant,
+        Self::ResendRequest,
+        Self::ResendPage,
+        Self::StorageRecord,
     ];
 
     /// The tag that is hashed before the content.
@@ -59,6 +68,9 @@ impl Domain {
             Self::PublisherRecord => "veilcast/1/publisher-record",
             Self::StreamRecord => "veilcast/1/stream-record",
             Self::SignedGrant => "veilcast/1/signed-grant",
+            Self::ResendRequest => "veilcast/1/resend-request",
+            Self::ResendPage => "veilcast/1/resend-page",
+            Self::StorageRecord => "veilcast/1/storage-record",
         }
     }
 
@@ -73,6 +85,9 @@ impl Domain {
             Self::PublisherRecord => 6,
             Self::StreamRecord => 7,
             Self::SignedGrant => 8,
+            Self::ResendRequest => 9,
+            Self::ResendPage => 10,
+            Self::StorageRecord => 11,
         }
     }
 

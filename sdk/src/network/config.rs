@@ -150,7 +150,7 @@ impl Default for NetworkLimits {
         Self {
             max_frame: MIB + 64 * KIB,
             max_request: 64 * KIB,
-            max_answer: MIB,
+            max_answer: MIB + 128 * KIB,
             max_record: 16 * KIB,
             records: 4096,
             batch: 64 * KIB,

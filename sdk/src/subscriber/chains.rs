@@ -9,7 +9,7 @@ use super::limits::IntakeLimits;
 use super::order::{InOrder, Order, Patience, size_of};
 use crate::identity::UserId;
 use crate::time::Timestamp;
-use crate::wire::{Encryption, MessageContent, Verified};
+use crate::wire::{Encryption, MessageContent, MessageRef, Verified};
 
 /// One run of one publisher on one partition.
 pub(super) type ChainName = (UserId, [u8; 16]);
@@ -47,6 +47,10 @@ impl Chains {
 
     pub(super) fn parked(&self) -> usize {
         self.parked
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     #[cfg(test)]
@@ -141,10 +145,15 @@ impl Chains {
         chain.parked.push_front(message);
     }
 
-    /// The chains of a publisher that wait for keys.
-    pub(super) fn parked_of(&self, publisher: UserId) -> Vec<ChainName> {
-        let waits = |name: &ChainName, chain: &Chain| name.0 == publisher && !chain.parked.is_empty();
-        self.chains.iter().filter(|(name, chain)| waits(name, chain)).map(|(name, _)| *name).collect()
+    /// The chains of a publisher that wait for keys, by the first message of each that does.
+    pub(super) fn parked_of(&self, publisher: UserId) -> BTreeSet<(MessageRef, ChainName)> {
+        let of_publisher = self.chains.iter().filter(|(name, _)| name.0 == publisher);
+        of_publisher.filter_map(|(name, chain)| Some((head_of(chain)?, *name))).collect()
+    }
+
+    /// The first of a chain that waits for a key.
+    pub(super) fn parked_head(&self, name: &ChainName) -> Option<MessageRef> {
+        self.chains.peek(name).and_then(head_of)
     }
 
     /// Whose messages wait for keys.
@@ -195,8 +204,7 @@ impl Chains {
     }
 
     fn oldest_parked(&self) -> Option<ChainName> {
-        let head = |chain: &Chain| chain.parked.front().map(|message| message.content().at);
-        let heads = self.chains.iter().filter_map(|(name, chain)| head(chain).map(|at| (at, *name)));
+        let heads = self.chains.iter().filter_map(|(name, chain)| head_of(chain).map(|at| (at, *name)));
         heads.min().map(|(_, name)| name)
     }
 
@@ -214,4 +222,8 @@ impl Chains {
     fn patience(&self) -> Patience {
         Patience { join: self.limits.join_wait, gap: self.limits.gap_wait }
     }
+}
+
+fn head_of(chain: &Chain) -> Option<MessageRef> {
+    chain.parked.front().map(|message| message.content().at)
 }

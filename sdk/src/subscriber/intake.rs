@@ -141,6 +141,11 @@ impl Intake {
         self.chains.next_wake()
     }
 
+    /// Whether it holds half of what it may: time for whoever need not hurry to wait until some is settled.
+    pub fn is_half_full(&self) -> bool {
+        self.chains.parked() >= self.limits.parked / 2 || self.chains.bytes() >= self.limits.held_bytes / 2
+    }
+
     /// Messages that wait for keys.
     pub fn parked(&self) -> usize {
         self.chains.parked()
@@ -254,15 +259,17 @@ impl Intake {
         }
     }
 
-    /// Opens what can be opened now, chain by chain, in order, up to the next message whose key is missing.
+    /// Opens what can be opened now, in each chain up to the next message whose key is missing; of all its publisher's chains
+    /// the oldest first, so that a past of many runs is read in its order.
     fn drain(&mut self, now: Timestamp, publisher: UserId, effects: &mut Vec<IntakeEffect>) {
-        for name in self.chains.parked_of(publisher) {
-            while let Some(message) = self.chains.unpark(&name) {
-                if let Some(message) = self.open(now, message, effects) {
-                    self.need(message.content(), effects);
-                    self.chains.park_again(&name, message);
-                    break;
-                }
+        let mut heads = self.chains.parked_of(publisher);
+        while let Some((_, name)) = heads.pop_first() {
+            let Some(message) = self.chains.unpark(&name) else { continue };
+            if let Some(message) = self.open(now, message, effects) {
+                self.need(message.content(), effects);
+                self.chains.park_again(&name, message);
+            } else if let Some(next) = self.chains.parked_head(&name) {
+                heads.insert((next, name));
             }
         }
     }

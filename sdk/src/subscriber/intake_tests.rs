@@ -18,6 +18,7 @@ struct Author {
     schedule: KeySchedule,
     rng: StdRng,
     count: u64,
+    now: Timestamp,
 }
 
 fn stream() -> StreamId {
@@ -34,7 +35,7 @@ impl Author {
         let mut rng = StdRng::seed_from_u64(u64::from(byte));
         let scope = crate::scope(identity.user(), &stream());
         let schedule = KeySchedule::resume(scope, Some(key(first_key)));
-        Self { identity, chain: Chain::begin(&mut rng), schedule, rng, count: 0 }
+        Self { identity, chain: Chain::begin(&mut rng), schedule, rng, count: 0, now: NOW }
     }
 
     fn user(&self) -> UserId {
@@ -48,7 +49,7 @@ impl Author {
     }
 
     fn seal(&mut self, step: &MessageStep, under: &GroupKey) -> Verified<MessageContent> {
-        let at = self.chain.next(NOW);
+        let at = self.chain.next(self.now);
         let draft = Draft {
             part: stream().part(0).unwrap(),
             chain: self.chain.id(),
@@ -327,6 +328,18 @@ fn a_wrong_key_is_reported_once_and_the_stream_goes_on() {
     let reported = Event::WrongKey { publisher: author.user(), key_id: KeyId::new("a").unwrap() };
     assert_eq!(events(&effects), [reported]);
     assert_eq!(texts(&effects), ["3"]);
+}
+
+#[test]
+fn what_waited_for_a_key_in_many_runs_of_a_publisher_is_read_in_the_order_of_time() {
+    let (mut author, mut intake) = (Author::new(1, "a"), intake());
+    for run in 0..8 {
+        author.chain = Chain::begin(&mut author.rng);
+        author.now = NOW.plus(Duration::from_secs(run));
+        assert!(texts(&feed(&mut intake, author.say_many(3))).is_empty());
+    }
+    let arrived = intake.key_arrived(NOW, author.user(), key("a"), Arrival::Answer);
+    assert_eq!(texts(&arrived), numbers(0..24));
 }
 
 #[test]

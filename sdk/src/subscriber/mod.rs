@@ -10,6 +10,7 @@
 //! ```
 
 mod chains;
+mod history;
 mod intake;
 mod keyring;
 mod limits;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use veilcast_key_store::{GroupKey, KeyId};
 
+pub use history::{History, Hole, MAX_HOLES, Taken};
 pub use intake::Intake;
 pub use limits::IntakeLimits;
 pub use unchecked::Unchecked;
@@ -114,12 +116,48 @@ pub enum Event {
         /// How many.
         dropped: usize,
     },
+    /// A storage node did not do what it should; others are asked.
+    StorageFault {
+        /// Which node.
+        node: UserId,
+        /// What it did.
+        fault: StorageFault,
+    },
+    /// What was stored was handed over; behind this come live messages, or nothing more. What still waits for a key, where a
+    /// key is slow to come, may follow.
+    HistoryEnd {
+        /// How many messages came from storage.
+        messages: u64,
+        /// Whether some storage node was read to its end.
+        complete: bool,
+    },
     /// A message came from somebody who may not publish here, or of whom no permission source could tell for too long.
     NotAPublisher {
         /// Who.
         publisher: UserId,
         /// Why not.
         refusal: Refusal,
+    },
+}
+
+/// What a storage node did wrong, or could not do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageFault {
+    /// It cannot be reached, or does not answer.
+    #[error("it cannot be reached")]
+    Unreachable,
+    /// It says no.
+    #[error("it refused: {0}")]
+    Refused(Refusal),
+    /// It sent what is no answer to what it was asked, or messages that nobody signed.
+    #[error("it lied: {0}")]
+    Lied(&'static str),
+    /// It left messages out that another node has.
+    #[error("it left out messages of {publisher}")]
+    Withheld {
+        /// Whose.
+        publisher: UserId,
     },
 }
 

@@ -10,6 +10,7 @@ mod frame;
 mod message;
 mod permits;
 mod record;
+mod resend;
 
 pub(crate) use envelope::kind_of;
 pub use envelope::{Content, Received, Verified};
@@ -21,7 +22,9 @@ pub use frame::{Frame, FrameParts};
 pub use message::{ContentType, Encryption, KeyUpdate, MessageContent, MessageRef, UpdateKind};
 pub use permits::{MAX_PROOF_LEN, OWNERS_REGISTRY, Revocation, Revoked, SignedGrant, StreamRecord};
 pub use record::PublisherRecord;
+pub use resend::{MAX_MESSAGES_PER_PAGE, ResendPage, ResendRequest, Span, StorageRecord};
 
+use exchange::request_id;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
 use veilcast_key_store::{KeyError, KeyId};
 

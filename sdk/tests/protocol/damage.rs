@@ -15,8 +15,8 @@ use veilcast::message::{Draft, Payload, compose};
 use veilcast::stream::{StreamId, StreamPart};
 use veilcast::wire::{
     ALGORITHM_RSA_OAEP_SHA256, Content, Frame, GrantedKey, KeyAnswer, KeyPush, KeyRange, KeyReceipt, KeyRequest,
-    KeyUpdate, MessageContent, MessageRef, PublisherRecord, Received, Refused, RequestId, Revocation, Revoked,
-    SignedGrant, StreamRecord, UpdateKind, Verified, Wanted, WireError,
+    KeyUpdate, MessageContent, MessageRef, PublisherRecord, Received, Refused, RequestId, ResendPage, ResendRequest,
+    Revocation, Revoked, SignedGrant, StorageRecord, StreamRecord, UpdateKind, Verified, Wanted, WireError,
 };
 use veilcast::{Period, Permission, Refusal, Timestamp, UserId};
 
@@ -154,7 +154,7 @@ proptest! {
     #![proptest_config(config(768))]
 
     #[test]
-    fn a_damaged_envelope_of_any_kind_is_an_error_or_says_what_was_signed(damages in damage(), kind in 0..12usize) {
+    fn a_damaged_envelope_of_any_kind_is_an_error_or_says_what_was_signed(damages in damage(), kind in 0..17usize) {
         let (domain, whole) = samples().swap_remove(kind);
         match domain {
             Domain::Message => properties_of::<MessageContent>(&whole, &damages)?,
@@ -165,6 +165,9 @@ proptest! {
             Domain::PublisherRecord => properties_of::<PublisherRecord>(&whole, &damages)?,
             Domain::StreamRecord => properties_of::<StreamRecord>(&whole, &damages)?,
             Domain::SignedGrant => properties_of::<SignedGrant>(&whole, &damages)?,
+            Domain::ResendRequest => properties_of::<ResendRequest>(&whole, &damages)?,
+            Domain::ResendPage => properties_of::<ResendPage>(&whole, &damages)?,
+            Domain::StorageRecord => properties_of::<StorageRecord>(&whole, &damages)?,
             other => panic!("{other:?}"),
         }
     }
@@ -183,6 +186,9 @@ proptest! {
         says_the_same_again::<PublisherRecord>(&bytes)?;
         says_the_same_again::<StreamRecord>(&bytes)?;
         says_the_same_again::<SignedGrant>(&bytes)?;
+        says_the_same_again::<ResendRequest>(&bytes)?;
+        says_the_same_again::<ResendPage>(&bytes)?;
+        says_the_same_again::<StorageRecord>(&bytes)?;
     }
 
     #[test]

@@ -40,7 +40,7 @@ fn an_unknown_version_is_refused_at_decoding() {
 #[test]
 fn an_unknown_or_other_kind_is_refused_at_decoding() {
     for (domain, sample) in samples() {
-        for found in (0..10).filter(|kind| *kind != domain.number()) {
+        for found in (0..13).filter(|kind| *kind != domain.number()) {
             let envelope = Envelope { kind: found, ..Envelope::read(&sample) }.bytes();
             assert_eq!(judge_as(domain, &envelope), Verdict::Decode, "{domain:?} as {found}");
         }
@@ -54,7 +54,11 @@ fn an_unknown_or_other_kind_is_refused_at_decoding() {
 fn a_signature_for_one_kind_never_verifies_for_another() {
     for (domain, sample) in samples() {
         let Envelope { content, .. } = Envelope::read(&sample);
-        let signer = if matches!(domain, Domain::KeyRequest | Domain::KeyReceipt) { subscriber() } else { publisher() };
+        let signer = if matches!(domain, Domain::KeyRequest | Domain::KeyReceipt | Domain::ResendRequest) {
+            subscriber()
+        } else {
+            publisher()
+        };
         for other in Domain::ALL.into_iter().filter(|other| *other != domain) {
             let foreign = Envelope::signed(other, content.clone(), &signer);
             let shown = Envelope { kind: domain.number(), ..foreign };

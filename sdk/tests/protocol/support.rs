@@ -11,12 +11,13 @@ use veilcast::cipher::MessageCipher;
 use veilcast::identity::{Domain, Identity, UserId};
 use veilcast::key_store::{GroupKey, HistoryCursor, KeyId, KeyScope, TimeRange};
 use veilcast::message::{Draft, Payload, compose};
+use veilcast::storage::{Filter, Place};
 use veilcast::stream::{StreamId, StreamPart};
 use veilcast::time::Timestamp;
 use veilcast::wire::{
     Content, GrantedKey, KeyAnswer, KeyPush, KeyRange, KeyReceipt, KeyRequest, KeyUpdate, MessageContent, MessageRef,
-    OWNERS_REGISTRY, PublisherRecord, Received, Refused, RequestId, Revocation, Revoked, SignedGrant, StreamRecord,
-    UpdateKind, Verified, Wanted,
+    OWNERS_REGISTRY, PublisherRecord, Received, Refused, RequestId, ResendPage, ResendRequest, Revocation, Revoked,
+    SignedGrant, Span, StorageRecord, StreamRecord, UpdateKind, Verified, Wanted,
 };
 use veilcast::{Period, Permission};
 
@@ -259,6 +260,9 @@ pub(crate) fn judge_as(domain: Domain, envelope: &Bytes) -> Verdict {
         Domain::PublisherRecord => judge::<PublisherRecord>(envelope),
         Domain::StreamRecord => judge::<StreamRecord>(envelope),
         Domain::SignedGrant => judge::<SignedGrant>(envelope),
+        Domain::ResendRequest => judge::<ResendRequest>(envelope),
+        Domain::ResendPage => judge::<ResendPage>(envelope),
+        Domain::StorageRecord => judge::<StorageRecord>(envelope),
         other => panic!("no samples of {other:?}"),
     }
 }
@@ -434,6 +438,58 @@ pub(crate) fn whole_refusal() -> KeyAnswer {
     KeyAnswer { encapsulated: Vec::new(), granted: Vec::new(), refused: Vec::new(), refusal, ..answer() }
 }
 
+pub(crate) fn place() -> Place {
+    Place { at: at(0, 3), publisher: publisher().user(), chain: [4; 16] }
+}
+
+/// The publisher is the storage node as well.
+pub(crate) fn resend_request() -> ResendRequest {
+    ResendRequest {
+        id: RequestId([6; 16]),
+        part: part(),
+        node: publisher().user(),
+        requester: subscriber().user(),
+        sent: NOW,
+        span: Span::Range { from: NOW.minus(std::time::Duration::from_secs(60)), to: NOW },
+        after: Some(place()),
+        filter: Filter::chain(publisher().user(), [4; 16]),
+        proofs: showing_request().proofs,
+    }
+}
+
+pub(crate) fn last_request() -> ResendRequest {
+    ResendRequest { span: Span::Last(100), after: None, filter: Filter::ALL, proofs: Vec::new(), ..resend_request() }
+}
+
+pub(crate) fn resend_page() -> ResendPage {
+    ResendPage {
+        id: RequestId([6; 16]),
+        part: part(),
+        node: publisher().user(),
+        requester: subscriber().user(),
+        sent: NOW,
+        messages: vec![message().envelope().clone()],
+        next: Some(place()),
+        refusal: None,
+    }
+}
+
+pub(crate) fn resend_refusal() -> ResendPage {
+    ResendPage { messages: Vec::new(), next: None, refusal: Some(veilcast::Refusal::Denied), ..resend_page() }
+}
+
+pub(crate) fn storage_record() -> StorageRecord {
+    StorageRecord {
+        stream: stream("prices"),
+        node: publisher().user(),
+        peer: vec![3; 38],
+        addresses: vec![vec![4; 8]],
+        issued: NOW,
+        expires: NOW.plus(std::time::Duration::from_secs(3600)),
+        slot: 7,
+    }
+}
+
 /// One envelope of each kind, and of each shape it has.
 pub(crate) fn samples() -> Vec<(Domain, Bytes)> {
     fn by<T: Content>(content: T, identity: &Identity) -> Bytes {
@@ -452,5 +508,10 @@ pub(crate) fn samples() -> Vec<(Domain, Bytes)> {
         (Domain::StreamRecord, by(stream_record(), &publisher())),
         (Domain::SignedGrant, by(signed_grant(), &publisher())),
         (Domain::KeyRequest, by(showing_request(), &subscriber())),
+        (Domain::ResendRequest, by(resend_request(), &subscriber())),
+        (Domain::ResendRequest, by(last_request(), &subscriber())),
+        (Domain::ResendPage, by(resend_page(), &publisher())),
+        (Domain::ResendPage, by(resend_refusal(), &publisher())),
+        (Domain::StorageRecord, by(storage_record(), &publisher())),
     ]
 }

@@ -9,12 +9,13 @@ use veilcast::cipher::{MessageCipher, PublicKey, Recipient, encapsulate, unwrap_
 use veilcast::identity::{Domain, Signature};
 use veilcast::key_store::{HistoryCursor, TimeRange};
 use veilcast::message::{Draft, Payload, compose};
+use veilcast::storage::{Filter, Place};
 use veilcast::stream::{Partition, StreamId, StreamPart};
 use veilcast::time::Timestamp;
 use veilcast::wire::{
     Content, Encryption, Frame, GrantedKey, KeyAnswer, KeyPush, KeyRange, KeyReceipt, KeyRequest, KeyUpdate,
-    MessageContent, MessageRef, PublisherRecord, Received, Refused, Revocation, Revoked, SignedGrant, StreamRecord,
-    UpdateKind, Verified, Wanted,
+    MessageContent, MessageRef, PublisherRecord, Received, Refused, ResendPage, ResendRequest, Revocation, Revoked,
+    SignedGrant, Span, StorageRecord, StreamRecord, UpdateKind, Verified, Wanted,
 };
 use veilcast::{Period, Permission, Refusal, UserId};
 
@@ -423,6 +424,76 @@ fn stream_records_and_their_dht_key_are_frozen() {
     }
 }
 
+fn place(fields: Fields<'_>) -> Place {
+    let chain = fields.bytes("chain").try_into().unwrap();
+    Place { at: message_ref(fields), publisher: fields.user("publisher"), chain }
+}
+
+fn part(vector: Fields<'_>) -> StreamPart {
+    vector.stream().part(vector.small("partition")).unwrap()
+}
+
+#[test]
+fn resend_requests_are_frozen() {
+    for vector in Vectors::read("resend_request.json").list("cases") {
+        let filter = match (vector.text("publisher"), vector.text("chain")) {
+            ("", _) => Filter::ALL,
+            (_, "") => Filter::publisher(vector.user("publisher")),
+            _ => Filter::chain(vector.user("publisher"), vector.bytes("chain").try_into().unwrap()),
+        };
+        let content = ResendRequest {
+            id: vector.request_id("id"),
+            part: part(vector),
+            node: vector.user("node"),
+            requester: vector.user("requester"),
+            sent: vector.moment("sent"),
+            span: match vector.number("last") {
+                0 => Span::Range { from: vector.moment("from"), to: vector.moment("to") },
+                n => Span::Last(n),
+            },
+            after: vector.optional_object("after").map(place),
+            filter,
+            proofs: vector.list("proofs").iter().map(|p| hex::decode(p.itself()).unwrap().into()).collect(),
+        };
+        is_frozen(vector, content);
+    }
+}
+
+#[test]
+fn resend_pages_are_frozen() {
+    for vector in Vectors::read("resend_page.json").list("cases") {
+        let content = ResendPage {
+            id: vector.request_id("id"),
+            part: part(vector),
+            node: vector.user("node"),
+            requester: vector.user("requester"),
+            sent: vector.moment("sent"),
+            messages: vector.list("messages").iter().map(|m| hex::decode(m.itself()).unwrap().into()).collect(),
+            next: vector.optional_object("next").map(place),
+            refusal: vector.optional_object("refusal").map(|fields| refusal(fields.number("reason"), fields)),
+        };
+        is_frozen(vector, content);
+    }
+}
+
+#[test]
+fn storage_records_and_their_dht_key_are_frozen() {
+    for vector in Vectors::read("storage_record.json").list("cases") {
+        let slot = vector.number("slot") as u8;
+        assert_eq!(hex::encode(StorageRecord::dht_key(&vector.stream(), slot)), vector.text("dht_key"));
+        let content = StorageRecord {
+            stream: vector.stream(),
+            node: vector.user("node"),
+            peer: vector.bytes("peer"),
+            addresses: vector.list("addresses").iter().map(|bytes| hex::decode(bytes.itself()).unwrap()).collect(),
+            issued: vector.moment("issued"),
+            expires: vector.moment("expires"),
+            slot,
+        };
+        is_frozen(vector, content);
+    }
+}
+
 fn parts_of(frame: &[u8]) -> (Vec<String>, Vec<String>) {
     let parts = Frame::decode(&Bytes::copy_from_slice(frame)).unwrap();
     let messages = parts.messages.into_iter().map(|part| hex::encode(part.verify().unwrap().envelope()));
@@ -510,7 +581,7 @@ fn every_vector_file_with_a_private_or_secret_key_says_that_it_is_thrown_away() 
             marked += 1;
         }
     }
-    assert_eq!(marked, 12, "of messages, exchanges, records, signatures and ciphers");
+    assert_eq!(marked, 15, "of messages, exchanges, records, signatures and ciphers");
 }
 
 #[test]

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 HERE = pathlib.Path(__file__).parent
 TAGS = {1: "message", 2: "key-request", 3: "key-answer", 4: "key-push", 5: "key-receipt", 6: "publisher-record", 7: "stream-record",
-        8: "signed-grant"}
+        8: "signed-grant", 9: "resend-request", 10: "resend-page", 11: "storage-record"}
 
 
 # Section 1: Protocol Buffers, as much as is needed.
@@ -359,8 +359,31 @@ def signed_grant(v):
             + moment(5, v["start"]) + moment(6, v["end"]) + number(7, v["serial"]) + number(8, v["issued"]))
 
 
+def place(p):
+    return number(1, p["timestamp"]) + number(2, p["sequence"]) + data(3, raw(p["publisher"])) + data(4, raw(p["chain"]))
+
+
+def resend_request(v):
+    return (data(1, raw(v["id"])) + data(2, v["stream"]) + number(3, v["partition"]) + data(4, raw(v["node"]))
+            + data(5, raw(v["requester"])) + number(6, v["sent"]) + number(7, v["last"]) + number(8, v["from"]) + number(9, v["to"])
+            + (present(10, place(v["after"])) if v["after"] else b"")
+            + data(11, raw(v["publisher"])) + data(12, raw(v["chain"])) + each(13, map(raw, v["proofs"])))
+
+
+def resend_page(v):
+    return (data(1, raw(v["id"])) + data(2, v["stream"]) + number(3, v["partition"]) + data(4, raw(v["node"]))
+            + data(5, raw(v["requester"])) + number(6, v["sent"]) + each(7, map(raw, v["messages"]))
+            + (present(8, place(v["next"])) if v["next"] else b"")
+            + (present(9, number(1, v["refusal"]["reason"]) + number(2, v["refusal"]["millis"])) if v["refusal"] else b""))
+
+
+def storage_record(v):
+    return (data(1, v["stream"]) + data(2, raw(v["node"])) + data(3, raw(v["peer"])) + each(4, [raw(a) for a in v["addresses"]])
+            + number(5, v["issued"]) + number(6, v["expires"]) + number(7, v["slot"]))
+
+
 ENCODERS = {1: message, 2: key_request, 3: key_answer, 4: key_answer, 5: key_receipt, 6: publisher_record, 7: stream_record,
-            8: signed_grant}
+            8: signed_grant, 9: resend_request, 10: resend_page, 11: storage_record}
 
 
 # What a receiver checks before and by the signature. Returns the step that refuses.
@@ -497,8 +520,58 @@ def check_grant(content):
     return owner
 
 
+def check_place(parts):
+    check_ids(fields(b"".join(parts)), (3, 20), (4, 16))
+
+
+def check_part(found):
+    stream_id(text(last(found, 2, b"")))
+    need(last(found, 3, 0) % 2**32 < 100, "partition")
+
+
+def check_resend_request(content):
+    found = fields(content)
+    check_ids(found, (1, 16), (4, 20), (5, 20))
+    check_part(found)
+    proofs = found.get(13, [])
+    need(len(proofs) <= 4 and sum(map(len, proofs)) <= 24 * 1024, "at most 4 proofs of 24 KiB together")
+    n, start, end = last(found, 7, 0), last(found, 8, 0), last(found, 9, 0)
+    publisher, chain = last(found, 11, b""), last(found, 12, b"")
+    need(start <= end, "a span does not end before it begins")
+    need(n <= 1_000_000 and (n == 0 or (end == 0 and not chain and 10 not in found)), "the last ones, or a span")
+    need(len(publisher) in (0, 20) and len(chain) in (0, 16) and (publisher or not chain), "a chain with its publisher")
+    if 10 in found:
+        check_place(found[10])
+    return last(found, 5, b"")
+
+
+def check_resend_page(content):
+    found = fields(content)
+    check_ids(found, (1, 16), (4, 20), (5, 20))
+    check_part(found)
+    messages = found.get(7, [])
+    need(len(messages) <= 1000, "at most 1000 messages")
+    need(9 not in found or (8 not in found and not messages), "a page that refuses says nothing else")
+    if 8 in found:
+        check_place(found[8])
+    if 9 in found:
+        need(last(fields(b"".join(found[9])), 1, 0) % 2**32 != 0, "a refusal has a reason")
+    return last(found, 4, b"")
+
+
+def check_storage_record(content):
+    found = fields(content)
+    stream_id(text(last(found, 1, b"")))
+    check_ids(found, (2, 20))
+    addresses = found.get(4, [])
+    need(len(addresses) <= 16 and all(1 <= len(a) <= 256 for a in addresses + [last(found, 3, b"")]), "addresses")
+    need(0 < last(found, 6, 0) - last(found, 5, 0) <= 24 * 3600 * 1000, "lifetime")
+    need(last(found, 7, 0) % 2**32 < 8, "slot")
+    return last(found, 2, b"")
+
+
 CHECKS = {1: check_message, 2: check_request, 3: check_answer, 4: lambda c: check_answer(c, True), 5: check_receipt, 6: check_record,
-          7: check_stream_record, 8: check_grant}
+          7: check_stream_record, 8: check_grant, 9: check_resend_request, 10: check_resend_page, 11: check_storage_record}
 
 
 def read(kind, bytes_):
@@ -644,6 +717,9 @@ def envelope_file(name, kind):
         if kind == 7:
             key = hashlib.sha256(b"veilcast/1/stream-record" + v["stream"].encode()).digest()
             same("dht key", key, v["dht_key"])
+        if kind == 11:
+            tag = b"veilcast/1/storage-record"
+            same("dht key", hashlib.sha256(tag + v["stream"].encode() + bytes([v["slot"]])).digest(), v["dht_key"])
         same("content", ENCODERS[kind](v), v["content"])
         same("envelope", envelope(raw(v["secret"]), kind, raw(v["content"])), v["envelope"])
         same("verdict", verdict(kind, raw(v["envelope"])), "accept")
@@ -709,7 +785,7 @@ def main():
     for check in files:
         check()
     kinds = {"message": 1, "key_request": 2, "key_answer": 3, "key_push": 4, "key_receipt": 5, "publisher_record": 6,
-             "stream_record": 7, "signed_grant": 8}
+             "stream_record": 7, "signed_grant": 8, "resend_request": 9, "resend_page": 10, "storage_record": 11}
     for name, kind in kinds.items():
         envelope_file(f"{name}.json", kind)
     print("every vector is what docs/PROTOCOL.md says")

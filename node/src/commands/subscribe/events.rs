@@ -1,7 +1,7 @@
 //! What happens beside the messages, in words and in JSON.
 
 use serde_json::{Value, json};
-use veilcast::subscriber::Arrival;
+use veilcast::subscriber::{Arrival, StorageFault};
 use veilcast::{Event, Refusal, UserId};
 
 use crate::times;
@@ -42,6 +42,11 @@ pub(crate) fn in_words(event: &Event) -> String {
         Event::NotAPublisher { publisher, refusal } => {
             format!("ignored messages of {publisher}, who may not publish here ({})", reason(refusal))
         }
+        Event::StorageFault { node, fault } => format!("storage node {node}: {}", storage_fault(fault)),
+        Event::HistoryEnd { messages, complete } => {
+            let end = if *complete { "" } else { "; it may not be all of it" };
+            format!("history: {messages} stored messages{end}")
+        }
         other => format!("{other:?}"),
     }
 }
@@ -77,7 +82,20 @@ pub(crate) fn in_json(event: &Event) -> Value {
         Event::NotAPublisher { publisher, refusal } => {
             of("not_a_publisher", *publisher, &json!({ "refusal": in_json_refusal(refusal) }))
         }
+        Event::StorageFault { node, fault } => {
+            json!({ "event": "storage_fault", "node": node.to_string(), "fault": storage_fault(fault) })
+        }
+        Event::HistoryEnd { messages, complete } => {
+            json!({ "event": "history_end", "messages": messages, "complete": complete })
+        }
         other => json!({ "event": "other", "text": format!("{other:?}") }),
+    }
+}
+
+fn storage_fault(fault: &StorageFault) -> String {
+    match fault {
+        StorageFault::Refused(refusal) => format!("refused ({})", reason(refusal)),
+        other => other.to_string(),
     }
 }
 

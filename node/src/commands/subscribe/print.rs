@@ -8,7 +8,7 @@ use veilcast::wire::ContentType;
 use crate::output::Output;
 
 /// The payload as it is, or a JSON object around it.
-pub(super) fn line(message: &Message, output: Output) -> Vec<u8> {
+pub(crate) fn line(message: &Message, output: Output) -> Vec<u8> {
     if output.is_json() { crate::output::to_line(&Line::of(message)).into_bytes() } else { message.payload.to_vec() }
 }
 

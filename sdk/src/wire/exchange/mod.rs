@@ -11,6 +11,7 @@ use std::fmt;
 
 pub use answer::KeyAnswer;
 pub use keys::{GrantedKey, Refused};
+pub(super) use keys::{RefusalProto, refusal};
 pub use push::KeyPush;
 pub use range::{KeyRange, Wanted};
 pub use receipt::KeyReceipt;
@@ -40,7 +41,7 @@ impl fmt::Debug for RequestId {
     }
 }
 
-fn request_id(bytes: &[u8]) -> Result<RequestId, WireError> {
+pub(super) fn request_id(bytes: &[u8]) -> Result<RequestId, WireError> {
     fixed(bytes, "a request id has 16 bytes").map(RequestId)
 }
 

@@ -1,0 +1,198 @@
+//! `veilcast resend`: stored messages on stdout, as `veilcast subscribe` prints live ones.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use veilcast::client::{Client, ClientConfig, Delivery, Replay, SlowReader, Subscription};
+use veilcast::subscriber::StorageFault;
+use veilcast::{Event, Message, Refusal, Timestamp};
+
+use super::subscribe::{events, print};
+use crate::args::{ResendArgs, Shared};
+use crate::commands::now;
+use crate::connect;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::lines::LineWriter;
+use crate::output::Output;
+use crate::session::Session;
+use crate::times;
+
+/// How often the bar moves while nothing is heard.
+const TICK: Duration = Duration::from_millis(200);
+/// Tries for a key before the messages under it are given up.
+const TRIES: u32 = 5;
+
+pub(crate) async fn run(
+    args: ResendArgs,
+    shared: Shared,
+    output: Output,
+    mut stop: Interrupt,
+) -> Result<Exit, Failure> {
+    let session = Session::open(&shared)?;
+    let Some(started) = stop.or(connect::start(session, &args.network, &args.registry, config(&args), output)).await
+    else {
+        return Ok(Exit::Failed);
+    };
+    let client = started?;
+    let mut out = LineWriter::start();
+    let outcome = stop.or(read(&client, &args, output, &mut out)).await;
+    let outcome = match outcome {
+        Some(Ok(seen)) => out.finish().await.and_then(|()| seen.verdict()),
+        Some(Err(failure)) => Err(failure),
+        None => {
+            output.note("interrupted", "interrupted");
+            Ok(Exit::Failed)
+        }
+    };
+    connect::leave(&client).await;
+    outcome
+}
+
+/// This program does nothing but read, so a slow pipe may hold everything up.
+fn config(args: &ResendArgs) -> ClientConfig {
+    let mut config = ClientConfig::default();
+    config.keys = connect::keys(args.pre_agreed_only);
+    config.slow_reader = SlowReader::Wait;
+    config.requester.max_tries = TRIES;
+    config
+}
+
+fn replay(args: &ResendArgs) -> Replay {
+    let (now, end) = (now(), Timestamp::from_millis(u64::MAX));
+    let from = args.from.map_or(Timestamp::ZERO, |from| from.in_the_past(now));
+    let replay = match args.last {
+        Some(n) => Replay::last(n),
+        None => Replay::range(from, args.to.map_or(end, |to| to.in_the_past(now))),
+    };
+    args.publisher.map_or(replay, |publisher| replay.publisher(publisher))
+}
+
+async fn read(client: &Client, args: &ResendArgs, output: Output, out: &mut LineWriter) -> Result<Seen, Failure> {
+    let bar = bar(args, output);
+    let (mut seen, replay) = (Seen::new(), replay(args));
+    let outcome = async {
+        if args.partition.is_empty() {
+            return follow(client.resend(&args.stream, replay).await?, &mut seen, &bar, output, out).await;
+        }
+        for number in &args.partition {
+            let part = args.stream.part(*number)?;
+            follow(client.resend_part(&part, replay).await?, &mut seen, &bar, output, out).await?;
+        }
+        Ok(())
+    };
+    let outcome = outcome.await;
+    bar.finish_and_clear();
+    outcome.map(|()| seen)
+}
+
+async fn follow(
+    mut subscription: Subscription,
+    seen: &mut Seen,
+    bar: &ProgressBar,
+    output: Output,
+    out: &mut LineWriter,
+) -> Result<(), Failure> {
+    loop {
+        let delivery = tokio::select! {
+            delivery = subscription.next() => delivery,
+            failure = out.failed() => return Err(failure),
+        };
+        match delivery {
+            None => return Ok(()),
+            Some(Delivery::Message(message)) => {
+                out.write(print::line(&message, output)).await?;
+                seen.read += 1;
+                show(bar, seen.read, &message);
+            }
+            Some(Delivery::Event(event)) => {
+                bar.suspend(|| output.event(events::in_words(&event), &events::in_json(&event)));
+                seen.note(&event);
+            }
+        }
+    }
+}
+
+/// On a terminal only, and not where the messages themselves are seen there.
+fn bar(args: &ResendArgs, output: Output) -> ProgressBar {
+    if output.is_json() || std::io::stdout().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = args.last.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+    let template = if args.last.is_some() { "{bar:30} {pos} {msg}" } else { "{spinner} {pos} {msg}" };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_message("messages");
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+fn show(bar: &ProgressBar, read: u64, message: &Message) {
+    bar.set_position(read);
+    if read.is_multiple_of(256) {
+        bar.set_message(format!("messages, up to {}", times::show(message.at.timestamp)));
+    }
+}
+
+/// What came, and what did not.
+struct Seen {
+    read: u64,
+    complete: bool,
+    unread: usize,
+    refused: Option<Refusal>,
+}
+
+impl Seen {
+    const fn new() -> Self {
+        Self { read: 0, complete: true, unread: 0, refused: None }
+    }
+
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::HistoryEnd { complete, .. } => self.complete &= complete,
+            Event::StorageFault { fault: StorageFault::Refused(refusal), .. } => self.refused = Some(*refusal),
+            Event::KeyRefused { refusal, dropped, .. } => {
+                self.unread += dropped;
+                self.refused = Some(*refusal);
+            }
+            Event::KeyUnavailable { dropped, .. } | Event::KeyNotAgreed { dropped, .. } => self.unread += dropped,
+            _ => {}
+        }
+    }
+
+    /// Nothing read because of a no is a no; what could be read is worth success where all of it came.
+    fn verdict(&self) -> Result<Exit, Failure> {
+        match self.refused {
+            Some(refusal) if self.read == 0 => Err(ResendError::Refused { refusal }.into()),
+            _ if self.read == 0 && self.unread > 0 => Err(ResendError::NoKeys { messages: self.unread }.into()),
+            _ if !self.complete => Err(ResendError::Incomplete.into()),
+            _ => Ok(Exit::Done),
+        }
+    }
+}
+
+/// Why stored messages were not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum ResendError {
+    #[error("refused ({}); ask the stream's owner for a grant: veilcast stream grant STREAM YOUR-ADDRESS", events::reason(.refusal))]
+    Refused { refusal: Refusal },
+    #[error(
+        "none of {messages} stored messages can be read without their keys; run it again while their publisher is running"
+    )]
+    NoKeys { messages: usize },
+    #[error("no storage node could be read to its end; run it again, with --from where the last line was published")]
+    Incomplete,
+}
+
+impl ResendError {
+    pub(crate) const fn exit(&self) -> Exit {
+        match self {
+            Self::Refused { .. } => Exit::Refused,
+            Self::NoKeys { .. } | Self::Incomplete => Exit::Failed,
+        }
+    }
+}

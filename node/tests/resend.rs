@@ -1,0 +1,125 @@
+//! Stored messages on the command line: a node that keeps them, a buyer who comes late.
+#![allow(clippy::unwrap_used, reason = "a failed test is what it is for")]
+
+mod common;
+
+use common::{Home, LOCAL, Process, subscribed};
+use serde_json::Value;
+
+const SIGNED: [&str; 2] = ["--registry", "grants"];
+
+/// An owner who publishes, a buyer with a grant, and a node that keeps the stream.
+struct Market {
+    owner: Home,
+    buyer: Home,
+    keeper: Home,
+    node: Process,
+    at: String,
+    stream: String,
+}
+
+impl Market {
+    fn open() -> Self {
+        let (owner, buyer, keeper) = (Home::new(), Home::new(), Home::new());
+        let stream = owner.run(&[&["stream", "create", "prices"][..], &SIGNED].concat()).ok();
+        let lines = owner.run(&["grant", "issue", &stream, &buyer.address()]).ok();
+        buyer.run_with(&["grant", "import"], lines.as_bytes()).ok();
+        let record = owner.run(&["grant", "show", &stream, "--lines"]).ok();
+        keeper.run_with(&["grant", "import"], record.as_bytes()).ok();
+        let (node, at) = keep(&keeper, &stream);
+        Self { owner, buyer, keeper, node, at, stream }
+    }
+
+    fn publish(&self, lines: &str) {
+        let args = ["publish", &self.stream, "--bootstrap", &self.at, "--listen", LOCAL, "--linger", "1s"];
+        self.owner.run_with(&[&args[..], &SIGNED].concat(), lines.as_bytes()).ok();
+    }
+
+    /// A publisher that goes on answering for keys.
+    fn publishing(&self) -> Process {
+        let file = self.owner.file("none.txt", b"");
+        let args = ["publish", &self.stream, "--bootstrap", &self.at, "--listen", LOCAL, "--stay"];
+        self.owner.start_with_file(&[&args[..], &SIGNED].concat(), &file)
+    }
+
+    fn resend(&self, home: &Home, more: &[&str]) -> common::Run {
+        let args = ["resend", &self.stream, "--bootstrap", &self.at, "--listen", LOCAL];
+        home.run(&[&args[..], &SIGNED, more].concat())
+    }
+}
+
+fn keep(keeper: &Home, stream: &str) -> (Process, String) {
+    let node = keeper.start(&[&["node", "--listen", LOCAL, "--store", stream][..], &SIGNED].concat());
+    let at = node.stdout.wait_for("/p2p/");
+    (node, at)
+}
+
+fn numbered(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|n| format!("{{\"n\": {n}}}")).collect()
+}
+
+#[test]
+fn a_buyer_who_comes_late_reads_what_was_published_before_also_after_the_node_was_restarted() {
+    let mut market = Market::open();
+    market.publish(&numbered(0..20).join("\n"));
+    let publisher = market.publishing();
+    let read = |market: &Market, more: &[&str]| -> Vec<String> {
+        market.resend(&market.buyer, more).ok().lines().map(str::to_owned).collect()
+    };
+    assert_eq!(read(&market, &["--from", "0"]), numbered(0..20));
+    assert_eq!(read(&market, &["--last", "3"]), numbered(17..20));
+    drop(publisher);
+
+    // Killed and started again, it has everything; and the keys are with the buyer by now.
+    market.node.signal("-KILL");
+    market.node.wait();
+    let (node, at) = keep(&market.keeper, &market.stream);
+    (market.node, market.at) = (node, at);
+    let lines = read(&market, &["--from", "0", "--json"]);
+    let parsed: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let numbers: Vec<_> = parsed.iter().map(|line| line["payload"]["n"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (0..20).collect::<Vec<_>>());
+    let (from, to) = (parsed[5]["timestamp"].to_string(), parsed[9]["timestamp"].to_string());
+    let some = read(&market, &["--from", &from, "--to", &to]);
+    assert!(some.len() >= 5 && numbered(0..20).windows(some.len()).any(|window| window == some), "{some:?}");
+    assert_eq!(read(&market, &["--from", "0", "--publisher", &market.owner.address()]).len(), 20);
+    assert_eq!(read(&market, &["--from", "0", "--publisher", &market.buyer.address()]), [""; 0]);
+}
+
+#[test]
+fn a_subscription_may_begin_with_the_last_stored_messages() {
+    let market = Market::open();
+    market.publish(&numbered(0..10).join("\n"));
+    let publisher = market.publishing();
+    let more = [&SIGNED[..], &["--last", "4", "--count", "6"]].concat();
+    let mut reading = subscribed(&market.buyer, &market.stream, &market.at, &more);
+    reading.stdout.wait_for("9");
+    reading.stderr.wait_for("history: 4 stored messages");
+    drop(publisher);
+    market.publish(&numbered(10..12).join("\n"));
+    assert_eq!(reading.wait(), Some(0), "{:#?}", reading.stderr.all());
+    assert_eq!(reading.stdout.until_end(), numbered(6..12));
+}
+
+#[test]
+fn stored_messages_are_refused_to_who_has_no_grant_with_exit_code_3() {
+    let market = Market::open();
+    market.publish("secret");
+    let stranger = Home::new();
+    let record = market.owner.run(&["grant", "show", &market.stream, "--lines"]).ok();
+    let record = record.lines().next().unwrap();
+    stranger.run_with(&["grant", "import"], record.as_bytes()).ok();
+    market.resend(&stranger, &["--last", "5"]).failed(3, &["refused", "grant"]);
+}
+
+#[test]
+fn resend_says_what_it_needs() {
+    let home = Home::new();
+    let stream = home.stream("prices");
+    home.run(&["resend", &stream]).failed(2, &["--last"]);
+    home.run(&["resend", &stream, "--last", "5", "--from", "0"]).failed(2, &["--last"]);
+    home.run(&["resend", &stream, "--to", "1d"]).failed(2, &["--from"]);
+    home.run(&["resend", &stream, "--last", "5", "--listen", LOCAL]).failed(1, &["no storage node", "--store"]);
+    home.run(&["node", "--store-age", "1d"]).failed(2, &["--store"]);
+    home.run(&["node", "--store", &stream, "--store-size", "many"]).failed(2, &["500MB"]);
+}

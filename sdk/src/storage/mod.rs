@@ -1,0 +1,153 @@
+//! Messages at rest: what a storage node keeps, and how it is found again.
+//!
+//! A [`MessageStore`] holds signed envelopes as they travelled, still sealed: it has no keys and needs none. It takes verified
+//! messages only, keeps them in the order of time within each partition, and gives up the oldest first when its limits on
+//! age or size are reached. [`SledMessageStore`] keeps them on disk, [`MemoryMessageStore`] in memory; one suite of tests
+//! holds both to the same rules.
+//!
+//! ```
+//! use veilcast::storage::{MemoryMessageStore, MessageStore, Query, StorageLimits};
+//! # use veilcast::{Identity, Payload, StreamId, Timestamp, message::{Draft, compose}, wire::MessageRef};
+//! # let identity = Identity::generate(&mut rand::rng());
+//! # let part = StreamId::of(identity.user(), "prices").unwrap().part(0).unwrap();
+//! # let now = Timestamp::from_secs(1_000_000);
+//! # let at = MessageRef { timestamp: now, sequence: 0 };
+//! # let draft = Draft { part: part.clone(), chain: [1; 16], at, previous: None, key_updates: Vec::new() };
+//! # let message = compose(draft, &Payload::text("x"), None, &identity, &mut rand::rng()).unwrap();
+//! let store = MemoryMessageStore::new(StorageLimits::default());
+//! assert_eq!(store.append(now, &[message]).unwrap().stored, 1);
+//! let page = store.read(&Query::everything(part)).unwrap();
+//! assert_eq!((page.messages.len(), page.next), (1, None));
+//! ```
+
+mod error;
+mod memory;
+mod place;
+mod query;
+mod screen;
+mod sled_engine;
+
+pub use error::StorageError;
+pub use memory::MemoryMessageStore;
+pub use place::Place;
+pub use query::{Filter, MOST_BYTES, MOST_MESSAGES, Page, Query, Stored};
+pub use screen::{ResendLimits, ResendScreen, Ticket};
+pub use sled_engine::SledMessageStore;
+
+use std::time::Duration;
+
+use crate::stream::StreamPart;
+use crate::time::Timestamp;
+use crate::wire::{MessageContent, Verified};
+
+/// How far in the future a message may be dated to be kept: it would outlive all others.
+const AHEAD: Duration = Duration::from_secs(3600);
+
+/// What is kept, and how much memory that may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StorageLimits {
+    /// Bytes of messages and their places in the index: 10 GiB. The files of an engine may take several times as much.
+    pub max_bytes: u64,
+    /// How old a message may become by its own timestamp; without it as old as there is room.
+    pub max_age: Option<Duration>,
+    /// Memory for pages of the index, bytes: 64 MiB.
+    pub cache_bytes: u64,
+}
+
+impl Default for StorageLimits {
+    fn default() -> Self {
+        Self { max_bytes: 10 << 30, max_age: None, cache_bytes: 64 << 20 }
+    }
+}
+
+impl StorageLimits {
+    /// With another limit on size.
+    #[must_use]
+    pub fn max_bytes(self, max_bytes: u64) -> Self {
+        Self { max_bytes, ..self }
+    }
+
+    /// With a limit on age, or none.
+    #[must_use]
+    pub fn max_age(self, max_age: Option<Duration>) -> Self {
+        Self { max_age, ..self }
+    }
+
+    /// With another page cache.
+    #[must_use]
+    pub fn cache_bytes(self, cache_bytes: u64) -> Self {
+        Self { cache_bytes, ..self }
+    }
+
+    /// Whether a message of this moment is kept at `now`.
+    fn takes(&self, at: Timestamp, now: Timestamp) -> bool {
+        at >= self.oldest(now) && at <= now.plus(AHEAD)
+    }
+
+    /// What is older is given up.
+    fn oldest(&self, now: Timestamp) -> Timestamp {
+        self.max_age.map_or(Timestamp::ZERO, |age| now.minus(age))
+    }
+}
+
+/// What became of messages that were to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Appended {
+    /// New, and kept.
+    pub stored: usize,
+    /// In the store already; the first copy stays.
+    pub known: usize,
+    /// Older than the limit on age, or dated more than an hour ahead.
+    pub out_of_range: usize,
+    /// Older ones that were given up for want of room, or for their age.
+    pub evicted: usize,
+}
+
+/// What a store holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct StorageState {
+    /// Messages.
+    pub messages: u64,
+    /// Their bytes, with their places in the index.
+    pub bytes: u64,
+    /// The timestamp of the oldest message.
+    pub oldest: Option<Timestamp>,
+    /// The timestamp of the newest.
+    pub newest: Option<Timestamp>,
+}
+
+/// Where messages are kept. Calls wait for the disk: they belong off async workers.
+pub trait MessageStore: Send + Sync {
+    /// Keeps messages; what was stored is on disk when this returns. The oldest are given up where there is no room.
+    ///
+    /// # Errors
+    /// The disk failed; what was not acknowledged may be there or not.
+    fn append(&self, now: Timestamp, messages: &[Verified<MessageContent>]) -> Result<Appended, StorageError>;
+
+    /// A page of one partition, in the order of [`Place`].
+    ///
+    /// # Errors
+    /// The disk failed, or what lies there is damaged.
+    fn read(&self, query: &Query) -> Result<Page, StorageError>;
+
+    /// The place of the first of the last `n` messages of a partition that pass the filter; of all where there are fewer.
+    ///
+    /// # Errors
+    /// The disk failed, or what lies there is damaged.
+    fn last(&self, part: &StreamPart, filter: &Filter, n: u64) -> Result<Option<Place>, StorageError>;
+
+    /// Gives up what is too old at `now`. Answers how many messages.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn evict(&self, now: Timestamp) -> Result<usize, StorageError>;
+
+    /// How much there is.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn state(&self) -> Result<StorageState, StorageError>;
+}
