@@ -176,7 +176,7 @@ async fn find_one(span: &Span) -> Result<(), ClientError> {
 
 /// Asks every device there is, until no other turns up. Returns those that were not asked to the end.
 ///
-/// Each device has a task of its own, since one holds the marks while they are written.
+/// Each device has a task of its own, since one holds the marks while they are written; a client that stops waits for it.
 async fn ask_all(span: &Arc<Span>) -> Result<BTreeMap<PeerId, FetchFailure>, ClientError> {
     let (mut begun, mut missed) = (BTreeSet::new(), BTreeMap::new());
     let mut under_way = JoinSet::new();
@@ -187,7 +187,7 @@ async fn ask_all(span: &Arc<Span>) -> Result<BTreeMap<PeerId, FetchFailure>, Cli
         for device in span.devices().await.difference(&begun.clone()) {
             if begun.len() < MAX_DEVICES {
                 begun.insert(*device);
-                under_way.spawn(device::ask(span.clone(), *device));
+                under_way.spawn(span.shared.tasks.track_future(device::ask(span.clone(), *device)));
             } else if missed.len() <= MAX_DEVICES {
                 missed.insert(*device, FetchFailure::GivenUp(AskFailure::Overload));
             }
