@@ -278,17 +278,24 @@ async fn a_device_that_is_away_is_named_by_a_fetch_and_the_next_fetch_goes_on_th
     away.stop().await;
     let reader = shop.reader(3, impatient()).await;
 
-    let (mut events, mut ended) = (fetch(&reader, &shop), None);
-    let mut missed = Vec::new();
-    while let Some(event) = within(events.next()).await {
-        match event {
-            Ok(FetchEvent::Missed(device)) => missed.push(device),
-            Ok(FetchEvent::Done(summary)) => panic!("it is not all: {summary:?}"),
-            Ok(_) => {}
-            Err(error) => ended = Some(error),
+    // It takes a while until the reader has heard of both; until then one may be unknown, or missed though it is there.
+    let mut ended = None;
+    until(async || {
+        ended = None;
+        let (mut events, mut missed) = (fetch(&reader, &shop), Vec::new());
+        while let Some(event) = within(events.next()).await {
+            match event {
+                Ok(FetchEvent::Missed(device)) => missed.push(device),
+                Ok(_) => {}
+                Err(error) => ended = Some((error, std::mem::take(&mut missed))),
+            }
         }
-    }
-    let Some(ClientError::FetchIncomplete { progress, missed: named, .. }) = ended else { panic!("{ended:?}") };
+        matches!(&ended, Some((ClientError::FetchIncomplete { missed, .. }, _)) if missed.len() == 1)
+    })
+    .await;
+    let Some((ClientError::FetchIncomplete { progress, missed: named, .. }, missed)) = ended else {
+        panic!("{ended:?}")
+    };
     assert_eq!(progress.keys, KEYS, "those of the device that is there");
     assert_eq!(named, missed);
     assert_eq!(named.iter().map(|missed| missed.device).collect::<Vec<_>>(), [peer]);
@@ -305,7 +312,7 @@ async fn a_device_that_is_away_is_named_by_a_fetch_and_the_next_fetch_goes_on_th
     })
     .await;
     assert_eq!(summary.map(|summary: FetchProgress| summary.keys), Some(2 * KEYS));
-    assert_eq!(back.stats().keys_granted, KEYS);
+    assert!(back.stats().keys_granted >= KEYS);
     assert_eq!(present.stats().keys_granted, granted, "nothing is given twice");
 }
 

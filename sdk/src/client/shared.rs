@@ -118,6 +118,11 @@ impl Shared {
         self.tasks.spawn(TASKS.scope(self.tasks.clone(), task));
     }
 
+    /// A task of somebody's own that a client that stops waits for, and for the work it hands to other threads.
+    pub(super) fn counted<T, F: Future<Output = T>>(&self, task: F) -> impl Future<Output = T> + use<T, F> {
+        self.tasks.track_future(TASKS.scope(self.tasks.clone(), task))
+    }
+
     pub(super) fn readers_of(&self, stream: &StreamId) -> Vec<Reader> {
         lock(&self.readers).iter().filter(|reader| &reader.stream == stream).cloned().collect()
     }

@@ -187,7 +187,7 @@ async fn ask_all(span: &Arc<Span>) -> Result<BTreeMap<PeerId, FetchFailure>, Cli
         for device in span.devices().await.difference(&begun.clone()) {
             if begun.len() < MAX_DEVICES {
                 begun.insert(*device);
-                under_way.spawn(span.shared.tasks.track_future(device::ask(span.clone(), *device)));
+                under_way.spawn(span.shared.counted(device::ask(span.clone(), *device)));
             } else if missed.len() <= MAX_DEVICES {
                 missed.insert(*device, FetchFailure::GivenUp(AskFailure::Overload));
             }
