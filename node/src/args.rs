@@ -1,6 +1,7 @@
 //! The command line, as clap reads it. What is malformed is found here, before anything is opened.
 
 mod access;
+mod config;
 mod demo;
 mod grant;
 mod identity;
@@ -15,12 +16,13 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub(crate) use access::{AccessCommand, ClearArgs, ListedArgs};
+pub(crate) use config::ConfigCommand;
 pub(crate) use demo::DemoArgs;
 pub(crate) use grant::{AnnounceArgs, GrantCommand, GrantRevokeArgs, GrantShowArgs, ImportArgs, PeriodArgs};
 pub(crate) use identity::IdentityCommand;
 pub(crate) use key::{KeyAddArgs, KeyCommand, KeyFetchArgs, KeyListArgs, RingKeyArgs};
 pub(crate) use network::{NetworkArgs, NodeArgs, PublishArgs, ResendArgs, SubscribeArgs};
-pub(crate) use registry::{ChainArgs, Kept, Registry, RegistryArgs, SpendArgs};
+pub(crate) use registry::{ChainArgs, Kept, Registry, RegistryArgs, RpcUrl, SpendArgs};
 pub(crate) use rhythm::RhythmArgs;
 pub(crate) use stream::{CreateArgs, GrantArgs, RevokeArgs, SetArgs, ShowArgs, StreamCommand, SubscribersArgs};
 
@@ -55,6 +57,9 @@ pub(crate) struct Shared {
     /// Folder with your identity, streams and keys [default: ~/.local/share/veilcast]
     #[arg(long, global = true, value_name = "DIR", env = "VEILCAST_DATA_DIR", hide_env_values = true)]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Read options from this file [default: veilcast.toml in the data folder, if it is there]; see veilcast config
+    #[arg(long, global = true, value_name = "FILE", env = "VEILCAST_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
     /// Print JSON: one object for a result, one object per line for messages and events
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -94,6 +99,24 @@ pub(crate) enum Command {
     /// List keys, fetch those of the past, or add one agreed on beforehand
     #[command(subcommand)]
     Key(KeyCommand),
+    /// See what the config file says, or get one with every key
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+impl Command {
+    /// Where the command line says who decides about permissions; `None` for commands that ask nobody.
+    pub(crate) const fn registry_mut(&mut self) -> Option<&mut RegistryArgs> {
+        match self {
+            Self::Stream(command) => Some(command.registry_mut()),
+            Self::Node(args) => Some(&mut args.registry),
+            Self::Publish(args) => Some(&mut args.registry),
+            Self::Subscribe(args) => Some(&mut args.registry),
+            Self::Resend(args) => Some(&mut args.registry),
+            Self::Key(KeyCommand::Fetch(args)) => Some(&mut args.registry),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub(crate) fn open(deployment: Deployment, args: &ChainArgs) -> Result<EthereumR
         return Err(ChainFailure::NoEndpoint { deployment });
     }
     let mut config = ChainConfig::default();
-    config.agreement = args.agree;
+    config.agreement = args.agree.unwrap_or(config.agreement);
     config.confirmations = args.confirmations.unwrap_or(config.confirmations);
     let builder = EthereumRegistry::builder(deployment).config(config);
     let builder = args.rpc.iter().fold(builder, |builder, url| builder.rpc(url.0.as_str()));

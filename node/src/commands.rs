@@ -1,6 +1,7 @@
 //! One module per command. None holds protocol logic: they read arguments, call the SDK and print.
 
 pub(crate) mod access;
+pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod grant;
 pub(crate) mod history;
@@ -19,6 +20,7 @@ use veilcast::Timestamp;
 use veilcast::time::{Clock, SystemClock};
 
 use crate::args::{Cli, Command, GrantCommand, KeyCommand, StreamCommand};
+use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -29,8 +31,12 @@ const SHUTDOWN: Duration = Duration::from_secs(2);
 
 /// Runs what the command line asks for.
 pub(crate) fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
-    let Cli { shared, command } = cli;
+    let Cli { shared, mut command } = cli;
+    if let Some(registry) = command.registry_mut() {
+        registry.fill(Config::of(&shared)?.registry);
+    }
     match command {
+        Command::Config(command) => config::run(&command, &shared, output),
         Command::Identity(command) => identity::run(&command, &shared, output),
         Command::Stream(StreamCommand::Subscribers(args)) => {
             in_runtime(|stop| stream::subscribers::run(args, shared, output, stop))

@@ -44,7 +44,7 @@ pub(crate) async fn start(
     config: ClientConfig,
     output: Output,
 ) -> Result<Connected, Failure> {
-    let asked = match registry.registry {
+    let asked = match registry.named() {
         Registry::Chain(deployment) => Some(Arc::new(chain::open(deployment, &registry.chain)?)),
         Registry::Kept(_) => None,
     };
@@ -59,7 +59,7 @@ pub(crate) async fn start_publisher(
     config: ClientConfig,
     output: Output,
 ) -> Result<Connected, Failure> {
-    let followed = match registry.registry {
+    let followed = match registry.named() {
         Registry::Chain(deployment) => Some(chain::follow(deployment, &registry.chain, session.store.clone())?),
         Registry::Kept(_) => None,
     };
@@ -84,7 +84,7 @@ async fn connected(
 /// A client of a data folder, for which the registry decides.
 fn set_up(session: Session, registry: &RegistryArgs, asked: Option<Arc<EthereumRegistry>>) -> ClientBuilder {
     let builder = Client::builder(session.identity).store(session.store);
-    match (registry.registry, asked) {
+    match (registry.named(), asked) {
         (_, Some(asked)) => builder.permissions(asked),
         (Registry::Kept(Kept::Grants), None) => builder.signed_grants(),
         _ => builder,
@@ -93,7 +93,7 @@ fn set_up(session: Session, registry: &RegistryArgs, asked: Option<Arc<EthereumR
 
 /// The same for a node, which listens and joins where it is told.
 pub(crate) fn node(session: Session, registry: &RegistryArgs) -> Result<ClientBuilder, Failure> {
-    let asked = match registry.registry {
+    let asked = match registry.named() {
         Registry::Chain(deployment) => Some(Arc::new(chain::open(deployment, &registry.chain)?)),
         Registry::Kept(_) => None,
     };

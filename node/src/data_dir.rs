@@ -5,6 +5,7 @@
 //! store/          streams, grants and group keys, sealed
 //! store.key       opens both where no passphrase does; readable by its owner only
 //! node.key        the network key of `veilcast node`
+//! veilcast.toml   the config file, if there is one; see `config`
 //! messages/       what `veilcast node --store` keeps, sealed as it came
 //! ```
 //! `--data-dir` or `VEILCAST_DATA_DIR` names the folder. Else it is `veilcast` in `$XDG_DATA_HOME`, which the XDG rules
@@ -56,6 +57,10 @@ impl DataDir {
 
     pub(crate) fn node_key(&self) -> PathBuf {
         self.0.join("node.key")
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.0.join("veilcast.toml")
     }
 
     pub(crate) fn messages(&self) -> PathBuf {

@@ -23,6 +23,7 @@ use crate::commands::node::NodeKeyError;
 use crate::commands::publish::PublishError;
 use crate::commands::resend::ResendError;
 use crate::commands::subscribe::SubscribeError;
+use crate::config::ConfigError;
 use crate::connect::ConnectError;
 use crate::data_dir::DataDirError;
 use crate::demo::DemoError;
@@ -45,6 +46,8 @@ pub(crate) enum Failure {
     NoIdentity { folder: PathBuf },
     #[error(transparent)]
     Log(#[from] LogError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     #[error(transparent)]
@@ -104,7 +107,7 @@ impl Failure {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::OutputClosed => Exit::Done,
-            Self::StreamId(_) | Self::Key(_) | Self::Log(_) | Self::RevokedTogether => Exit::Usage,
+            Self::StreamId(_) | Self::Key(_) | Self::Log(_) | Self::Config(_) | Self::RevokedTogether => Exit::Usage,
             Self::KeyInput(error) => error.exit(),
             Self::Chain(error) => error.exit(),
             Self::KeyFetch(error) => error.exit(),

@@ -3,6 +3,7 @@
 mod args;
 mod chain;
 mod commands;
+mod config;
 mod connect;
 mod data_dir;
 mod demo;

@@ -76,7 +76,7 @@ impl Session {
 
     /// Who decides about permissions.
     pub(crate) fn source(&self, args: &RegistryArgs) -> Result<Arc<dyn PermissionSource>, ChainFailure> {
-        Ok(match args.registry {
+        Ok(match args.named() {
             Registry::Kept(Kept::Local) => Arc::new(self.registry()),
             Registry::Kept(Kept::Grants) => self.signed_grants(),
             Registry::Chain(deployment) => Arc::new(chain::open(deployment, &args.chain)?),

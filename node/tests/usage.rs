@@ -58,7 +58,7 @@ fn wrong_usage_is_one_json_object_with_what_to_do_where_json_is_wanted() {
 
 #[test]
 fn help_of_every_command_has_examples_and_is_no_error() {
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 17] = [
         &[],
         &["demo"],
         &["identity", "new"],
@@ -74,6 +74,8 @@ fn help_of_every_command_has_examples_and_is_no_error() {
         &["key", "add"],
         &["key", "use"],
         &["key", "remove"],
+        &["config", "check"],
+        &["config", "default"],
     ];
     for command in commands {
         let help = run(&[command, &["--help"]].concat()).ok();

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use clap::Args;
 use veilcast::permission::ethereum::Deployment;
 
+use crate::config::RegistrySection;
+
 /// A permission source, as it is named on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Registry {
@@ -36,15 +38,49 @@ impl FromStr for Registry {
     }
 }
 
+impl fmt::Display for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kept(Kept::Local) => f.write_str("local"),
+            Self::Kept(Kept::Grants) => f.write_str("grants"),
+            Self::Chain(deployment) => deployment.fmt(f),
+        }
+    }
+}
+
 /// Who decides.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RegistryArgs {
     /// Who decides about permissions: local, the grants given in this folder; grants, what streams' owners signed; or a contract: that
-    /// on polygon, amoy, peaq or iotex, or at an 0xADDRESS
-    #[arg(long, value_name = "NAME", default_value = "local", env = "VEILCAST_REGISTRY", hide_env_values = true)]
-    pub(crate) registry: Registry,
+    /// on polygon, amoy, peaq or iotex, or at an 0xADDRESS [default: local]
+    #[arg(long, value_name = "NAME", env = "VEILCAST_REGISTRY", hide_env_values = true)]
+    registry: Option<Registry>,
     #[command(flatten)]
     pub(crate) chain: ChainArgs,
+}
+
+impl RegistryArgs {
+    /// The one that was named, else the local one.
+    pub(crate) fn named(&self) -> Registry {
+        self.registry.unwrap_or(Registry::Kept(Kept::Local))
+    }
+
+    /// Takes from the config file what neither the command line nor the environment says. How a contract is asked is of no use for
+    /// another one.
+    pub(crate) fn fill(&mut self, file: RegistrySection) {
+        let another = file.name.is_some() && self.registry.is_some_and(|named| Some(named) != file.name);
+        self.registry = self.registry.or(file.name);
+        if another {
+            return;
+        }
+        let chain = &mut self.chain;
+        if chain.rpc.is_empty() {
+            chain.rpc = file.rpc;
+        }
+        chain.agree = chain.agree.or(file.agree);
+        chain.confirmations = chain.confirmations.or(file.confirmations);
+        chain.from_block = chain.from_block.or(file.from_block);
+    }
 }
 
 /// How a contract is asked.
@@ -55,15 +91,15 @@ pub(crate) struct ChainArgs {
     /// machine see the command line: a URL with a key in it is better set as VEILCAST_RPC, several separated by commas
     #[arg(long, value_name = "URL", env = "VEILCAST_RPC", hide_env_values = true, value_delimiter = ',')]
     pub(crate) rpc: Vec<RpcUrl>,
-    /// How many endpoints must say the same about a permission
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) agree: usize,
+    /// How many endpoints must say the same about a permission [default: 1]
+    #[arg(long, value_name = "N", env = "VEILCAST_AGREE", hide_env_values = true)]
+    pub(crate) agree: Option<usize>,
     /// How many blocks lie on top of the one whose grants count [default: 12]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", env = "VEILCAST_CONFIRMATIONS", hide_env_values = true)]
     pub(crate) confirmations: Option<u64>,
     /// The block to read the contract's events from: its first or an earlier one. They tell who subscribes [default: known for the
     /// networks with a name, else 0]
-    #[arg(long, value_name = "BLOCK")]
+    #[arg(long, value_name = "BLOCK", env = "VEILCAST_FROM_BLOCK", hide_env_values = true)]
     pub(crate) from_block: Option<u64>,
 }
 

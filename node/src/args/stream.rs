@@ -24,6 +24,31 @@ pub(crate) enum StreamCommand {
     Subscribers(SubscribersArgs),
 }
 
+impl StreamCommand {
+    /// Who decides about permissions.
+    pub(crate) const fn registry(&self) -> &RegistryArgs {
+        match self {
+            Self::Create(args) => &args.registry,
+            Self::Grant(args) => &args.registry,
+            Self::Revoke(args) => &args.registry,
+            Self::Set(args) => &args.registry,
+            Self::Show(args) => &args.registry,
+            Self::Subscribers(args) => &args.registry,
+        }
+    }
+
+    pub(super) const fn registry_mut(&mut self) -> &mut RegistryArgs {
+        match self {
+            Self::Create(args) => &mut args.registry,
+            Self::Grant(args) => &mut args.registry,
+            Self::Revoke(args) => &mut args.registry,
+            Self::Set(args) => &mut args.registry,
+            Self::Show(args) => &mut args.registry,
+            Self::Subscribers(args) => &mut args.registry,
+        }
+    }
+}
+
 /// `veilcast stream create`
 #[derive(Debug, Args)]
 #[command(after_help = "\

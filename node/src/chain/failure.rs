@@ -12,9 +12,11 @@ use crate::exit::Exit;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum ChainFailure {
-    #[error("nobody can be asked about the contract of {deployment}; name an endpoint with --rpc URL or VEILCAST_RPC")]
+    #[error(
+        "nobody can be asked about the contract of {deployment}; name an endpoint with --rpc URL, VEILCAST_RPC or rpc in the config file"
+    )]
     NoEndpoint { deployment: Deployment },
-    #[error("{0}; check --rpc, VEILCAST_RPC and --agree")]
+    #[error("{0}; check --rpc, VEILCAST_RPC, --agree, and [registry] of the config file")]
     Setup(RegistrySetupError),
     #[error("{0}; check --rpc and --registry, or name another endpoint beside it")]
     Chain(#[from] ChainError),

@@ -13,9 +13,7 @@ use veilcast::{Period, Permission, StreamId, UserId};
 
 pub(crate) use self::show::state;
 use super::{grant, history, now, rhythm};
-use crate::args::{
-    CreateArgs, Kept, PeriodArgs, Registry, RegistryArgs, RevokeArgs, SetArgs, Shared, ShowArgs, StreamCommand,
-};
+use crate::args::{CreateArgs, Kept, PeriodArgs, Registry, RevokeArgs, SetArgs, Shared, ShowArgs, StreamCommand};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -23,7 +21,7 @@ use crate::session::Session;
 use crate::times;
 
 pub(crate) fn run(command: &StreamCommand, shared: &Shared, output: Output) -> Result<Exit, Failure> {
-    let kept = match registry_of(command).registry {
+    let kept = match command.registry().named() {
         Registry::Kept(kept) => kept,
         Registry::Chain(deployment) => {
             return super::in_runtime(|stop| chain::run(command, deployment, shared, output, stop));
@@ -43,17 +41,6 @@ pub(crate) fn run(command: &StreamCommand, shared: &Shared, output: Output) -> R
         StreamCommand::Subscribers(_) => {}
     }
     Ok(Exit::Done)
-}
-
-const fn registry_of(command: &StreamCommand) -> &RegistryArgs {
-    match command {
-        StreamCommand::Create(args) => &args.registry,
-        StreamCommand::Grant(args) => &args.registry,
-        StreamCommand::Revoke(args) => &args.registry,
-        StreamCommand::Set(args) => &args.registry,
-        StreamCommand::Show(args) => &args.registry,
-        StreamCommand::Subscribers(args) => &args.registry,
-    }
 }
 
 fn create(args: &CreateArgs, kept: Kept, session: &Session, output: Output) -> Result<(), Failure> {

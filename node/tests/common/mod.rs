@@ -29,6 +29,10 @@ pub fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
         "VEILCAST_LOG",
         "VEILCAST_REGISTRY",
         "VEILCAST_RPC",
+        "VEILCAST_AGREE",
+        "VEILCAST_CONFIRMATIONS",
+        "VEILCAST_FROM_BLOCK",
+        "VEILCAST_CONFIG",
         "XDG_DATA_HOME",
     ] {
         command.env_remove(variable);

@@ -7,7 +7,7 @@ use veilcast::permission::StreamInfo;
 use veilcast::permission::ethereum::{Action, Deployment, EthereumRegistry, Receipt};
 use veilcast::{Identity, Period, Permission, StreamId, UserId};
 
-use super::{in_words, registry_of, settings};
+use super::{in_words, settings};
 use crate::args::{CreateArgs, GrantArgs, PeriodArgs, RevokeArgs, SetArgs, Shared, ShowArgs, SpendArgs, StreamCommand};
 use crate::chain::{self, ChainFailure, Purse};
 use crate::commands::now;
@@ -32,7 +32,7 @@ pub(super) async fn run(
         | StreamCommand::Set(SetArgs { spend, .. }) => *spend,
         StreamCommand::Show(_) | StreamCommand::Subscribers(_) => SpendArgs { yes: false },
     };
-    let registry = chain::open(deployment, &registry_of(command).chain)?;
+    let registry = chain::open(deployment, &command.registry().chain)?;
     let office = Office { registry, identity: session::identity(shared)?, shared, yes: spend.yes, output };
     let work = async {
         match command {

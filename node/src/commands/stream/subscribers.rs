@@ -47,7 +47,7 @@ pub(crate) async fn run(
 /// Every grant there is or was, as the registry has it.
 async fn listed(args: &SubscribersArgs, session: &Session, output: Output) -> Result<Vec<Subscriber>, Failure> {
     let (stream, now) = (&args.stream, now());
-    if let Registry::Chain(deployment) = args.registry.registry {
+    if let Registry::Chain(deployment) = args.registry.named() {
         let registry = chain::follow(deployment, &args.registry.chain, session.store.clone())?;
         let known = registry.stream_info(stream, now).await.map_err(ChainFailure::Chain)?;
         known.ok_or_else(|| ChainFailure::NoStream { stream: stream.clone() })?;
