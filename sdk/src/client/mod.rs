@@ -70,10 +70,11 @@ pub use fetching::{FetchEvent, FetchProgress, KeyFetch, MissedDevice};
 pub use libp2p::identity::Keypair;
 pub use libp2p::{Multiaddr, PeerId};
 pub use relay::{Relay, RelayBuilder};
-pub use replaying::Replay;
 pub use stats::Stats;
 pub use subscribing::{Delivery, Subscription};
 pub use updating::{KeyUpdateMethod, UpdateReport};
+
+pub use crate::subscriber::Replay;
 
 use crate::exchange::HistoryPolicy;
 use crate::identity::{Identity, UserId};

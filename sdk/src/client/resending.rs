@@ -8,8 +8,8 @@ use libp2p::PeerId;
 use super::shared::{Shared, blocking, lock};
 use super::storing::Storage;
 use crate::permission::{Permission, PermissionSource, Refusal, Shown};
-use crate::storage::{MOST_MESSAGES, Page, Query, StorageError};
-use crate::wire::{Received, ResendPage, ResendRequest, Span, Verified};
+use crate::storage::{self, Page, StorageError};
+use crate::wire::{Received, ResendRequest};
 
 /// How long a reader should wait when our own store failed.
 const STORE_RETRY: std::time::Duration = std::time::Duration::from_secs(5);
@@ -73,19 +73,8 @@ async fn show(shared: &Arc<Shared>, from: PeerId, request: &ResendRequest) -> Sh
 }
 
 async fn read(storage: &Storage, request: &ResendRequest) -> Result<Page, Refusal> {
-    let (store, part, filter) = (storage.store.clone(), request.part.clone(), request.filter);
-    let (span, after) = (request.span, request.after);
-    let page = blocking(move || {
-        let query = Query::everything(part.clone()).filter(filter).after(after).most(MOST_MESSAGES);
-        let query = match span {
-            Span::Range { from, to } => query.between(from, to),
-            Span::Last(n) => match store.last(&part, &filter, n)? {
-                None => return Ok(Page::default()),
-                begin => query.starting_at(begin),
-            },
-        };
-        store.read(&query)
-    });
+    let (store, request) = (storage.store.clone(), request.clone());
+    let page = blocking(move || storage::read(&*store, &request));
     page.await.unwrap_or(Err(StorageError::Broken)).map_err(|error| {
         tracing::error!(%error, "the message store cannot be read");
         Refusal::Unavailable { retry_after: STORE_RETRY }
@@ -93,19 +82,7 @@ async fn read(storage: &Storage, request: &ResendRequest) -> Result<Page, Refusa
 }
 
 fn page_of(shared: &Shared, request: &ResendRequest, page: Result<Page, Refusal>) -> Option<Bytes> {
-    let refusal = page.as_ref().err().copied();
-    let page = page.unwrap_or_default();
-    let page = ResendPage {
-        id: request.id,
-        part: request.part.clone(),
-        node: shared.user,
-        requester: request.requester,
-        sent: shared.now(),
-        messages: page.messages.into_iter().map(|stored| stored.envelope).collect(),
-        next: page.next,
-        refusal,
-    };
-    match Verified::sign(page, &shared.identity) {
+    match storage::answer(request, page, &shared.identity, shared.now()) {
         Ok(signed) => Some(signed.envelope().clone()),
         Err(error) => {
             tracing::error!(%error, "a page could not be made");

@@ -18,7 +18,7 @@ use super::asking::Ask;
 use super::checks::{Checked, Checks};
 use super::depots;
 use super::error::ClientError;
-use super::replaying::{self, Plan, Replay};
+use super::replaying::{self, Plan};
 use super::shared::{READER_KEYS, Reader, Shared, blocking};
 use super::stats::count;
 use crate::exchange::{AskFailure, Bucket, Rate};
@@ -27,7 +27,7 @@ use crate::key_ring::Looked;
 use crate::message::Message;
 use crate::permission::{Permission, Refusal};
 use crate::stream::{StreamId, StreamPart};
-use crate::subscriber::{Arrival, Event, Intake, IntakeEffect, IntakeLimits, Unchecked};
+use crate::subscriber::{Arrival, Event, Intake, IntakeEffect, IntakeLimits, Replay, Unchecked};
 use crate::time::Timestamp;
 use crate::wire::{MessageContent, Verified};
 
@@ -143,7 +143,7 @@ pub(super) async fn subscribe_from(
         shared.network.join(&part.topic()).await?;
     }
     // Storage nodes are looked for while live messages are held back already.
-    let plan = Plan { stream, parts, replay, depots: Vec::new(), feed };
+    let plan = Plan { stream, parts, replay, depots: None, feed };
     shared.spawn(replaying::then_live(shared.clone(), plan, lived));
     Ok(subscription)
 }
@@ -163,7 +163,7 @@ pub(super) async fn resend(
     let (join_wait, gap_wait, live_window) = (Duration::ZERO, Duration::ZERO, Duration::MAX);
     let limits = IntakeLimits { join_wait, gap_wait, live_window, ..shared.config.intake };
     let (subscription, feed) = begin(shared, stream.clone(), Vec::new(), Vec::new(), limits, Kind::Past, None)?;
-    let plan = Plan { stream, parts, replay, depots, feed };
+    let plan = Plan { stream, parts, replay, depots: Some(depots), feed };
     shared.spawn(replaying::history(shared.clone(), plan));
     Ok(subscription)
 }

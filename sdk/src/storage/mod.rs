@@ -20,6 +20,7 @@
 //! assert_eq!((page.messages.len(), page.next), (1, None));
 //! ```
 
+mod answer;
 mod error;
 mod memory;
 mod place;
@@ -27,6 +28,7 @@ mod query;
 mod screen;
 mod sled_engine;
 
+pub use answer::{answer, read};
 pub use error::StorageError;
 pub use memory::MemoryMessageStore;
 pub use place::Place;

@@ -4,7 +4,7 @@
 //! A storage node cannot forge a message, for its author signed it. What it can do is to send others than were asked for, send
 //! them in another order or twice, or leave some out. The first three show at once. What is left out in the middle of a
 //! chain shows as well, since each message names the one before it: that is a [`Hole`], for another node to fill. What is left
-//! out at the end shows only when another node has more.
+//! out at the end, or of a chain of which nothing is given at all, shows only when another node has more.
 
 use std::num::NonZeroUsize;
 
@@ -28,8 +28,12 @@ pub struct History {
     part: StreamPart,
     span: Span,
     filter: Filter,
-    /// Behind this one; before it everything was read.
+    /// Where it begins: strictly behind a place, if one was given.
+    begin: Option<Place>,
+    /// The last one read of the span.
     after: Option<Place>,
+    /// The first one read of the span.
+    first: Option<Place>,
     /// Where each chain has come to.
     chains: LruCache<ChainName, MessageRef>,
     taken: u64,
@@ -39,7 +43,7 @@ pub struct History {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hole {
-    /// Before which message of the page.
+    /// Before which of the messages that were taken.
     pub before: usize,
     /// Of which publisher and chain.
     pub chain: ChainName,
@@ -49,22 +53,16 @@ pub struct Hole {
     pub until: MessageRef,
 }
 
-/// What an answer brought.
-#[derive(Debug, Default)]
-#[non_exhaustive]
-pub struct Taken {
-    /// In order.
-    pub messages: Vec<Verified<MessageContent>>,
-    /// What is missing between them.
-    pub holes: Vec<Hole>,
-    /// The node has more.
-    pub more: bool,
-}
-
 impl History {
     /// Nothing was read yet.
     pub fn new(part: StreamPart, span: Span, filter: Filter) -> Self {
-        Self { part, span, filter, after: None, chains: LruCache::new(CHAINS), taken: 0 }
+        Self { part, span, filter, begin: None, after: None, first: None, chains: LruCache::new(CHAINS), taken: 0 }
+    }
+
+    /// Reads on behind a place that was reached before.
+    #[must_use]
+    pub fn behind(self, place: Option<Place>) -> Self {
+        Self { begin: place, after: place, ..self }
     }
 
     /// Which partition.
@@ -77,7 +75,8 @@ impl History {
         self.taken
     }
 
-    /// How far was read.
+    /// The last message that was read, by its place. What a node says of where its pages lead is not counted: it could lead
+    /// past everything.
     pub fn after(&self) -> Option<Place> {
         self.after
     }
@@ -92,70 +91,43 @@ impl History {
         self.chains.peek(&(content.publisher, content.chain)).is_some_and(|at| content.at <= *at)
     }
 
-    /// What to ask the next node for, or the same one for the next page.
+    /// What to ask for next.
     pub fn wanted(&self) -> (Span, Option<Place>, Filter) {
         let span = match (self.span, self.after) {
             // Behind a place there is no counting from the end any more.
-            (Span::Last(_), Some(_)) => Span::Range { from: Timestamp::ZERO, to: Timestamp::from_millis(u64::MAX) },
+            (Span::Last(_), Some(_)) => ALWAYS,
             (span, _) => span,
         };
         (span, self.after, self.filter)
     }
 
-    /// How many of the last messages are still wanted; `None` where a span of time is.
-    pub fn left(&self) -> Option<u64> {
-        match self.span {
-            Span::Last(n) => Some(n.saturating_sub(self.taken)),
-            Span::Range { .. } => None,
-        }
-    }
-
-    /// How many more of the last messages were read than were wanted.
-    pub fn over(&self) -> u64 {
-        match self.span {
-            Span::Last(n) => self.taken.saturating_sub(n),
-            Span::Range { .. } => 0,
-        }
-    }
-
-    /// Takes a page in, whose messages' signatures were checked.
-    ///
-    /// # Errors
-    /// What the node did wrong; nothing was taken in.
-    pub fn page(
-        &mut self,
-        asked: &ResendRequest,
-        page: &ResendPage,
-        messages: Vec<Verified<MessageContent>>,
-    ) -> Result<Taken, StorageFault> {
-        if let Some(refusal) = page.refusal {
-            return Err(StorageFault::Refused(refusal));
-        }
-        let last = check(asked, page, &messages)?;
-        let mut holes = self.holes(&messages);
+    /// Takes messages in that are the next ones in order. What is missing between them.
+    pub fn take(&mut self, messages: &[Verified<MessageContent>]) -> Vec<Hole> {
+        let place_of = |message: &Verified<MessageContent>| Place::from(message.content());
+        self.first = self.first.or(messages.first().map(place_of));
+        let mut holes = self.holes(messages);
         holes.truncate(MAX_HOLES);
-        for message in &messages {
+        for message in messages {
             self.note(message.content());
         }
-        // Also behind messages that did not pass the filter.
-        self.after = page.next.or(last).or(self.after);
-        Ok(Taken { messages, holes, more: page.next.is_some() })
+        self.after = messages.last().map(place_of).or(self.after);
+        holes
     }
 
-    /// Messages that filled a hole, or came live, in the order of their chain.
+    /// A message that filled a hole, or came live, in the order of its chain.
     pub fn note(&mut self, content: &MessageContent) {
         self.taken += 1;
         let at = self.chains.get_or_insert_mut((content.publisher, content.chain), || content.at);
         *at = content.at.max(*at);
     }
 
-    /// A message that came live: what is missing before it, of a chain that was met.
+    /// A message that came live: what is missing before it.
     pub fn live(&mut self, content: &MessageContent) -> Option<Hole> {
         let chain = (content.publisher, content.chain);
         let after = self.chains.get(&chain).copied();
         self.note(content);
-        let (after, until) = after.zip(content.previous)?;
-        (until > after).then_some(Hole { before: 0, chain, after: Some(after), until })
+        let until = content.previous.filter(|until| self.is_missing(chain, after, *until))?;
+        Some(Hole { before: 0, chain, after, until })
     }
 
     fn holes(&self, messages: &[Verified<MessageContent>]) -> Vec<Hole> {
@@ -165,7 +137,7 @@ impl History {
             let chain = (content.publisher, content.chain);
             let after = reached.insert(chain, content.at).or_else(|| self.chains.peek(&chain).copied());
             if let Some(until) = content.previous
-                && self.is_missing(after, until)
+                && self.is_missing(chain, after, until)
             {
                 holes.push(Hole { before, chain, after, until });
             }
@@ -173,36 +145,51 @@ impl History {
         holes
     }
 
-    fn is_missing(&self, after: Option<MessageRef>, until: MessageRef) -> bool {
-        match (after, self.span) {
-            (Some(after), _) => until > after,
-            // Where the chain begins within the span, it should have been there from its beginning.
-            (None, Span::Range { from, .. }) => until.timestamp >= from,
-            (None, Span::Last(_)) => false,
+    fn is_missing(&self, (publisher, chain): ChainName, after: Option<MessageRef>, until: MessageRef) -> bool {
+        match after {
+            Some(after) => until > after,
+            None => self.begins_before(Place { at: until, publisher, chain }),
         }
     }
-}
 
-impl Hole {
-    /// What to ask another node for.
-    pub fn wanted(&self, span: Span) -> (Span, Option<Place>, Filter) {
-        let from = match (self.after, span) {
-            (Some(after), _) => after.timestamp,
-            (None, Span::Range { from, .. }) => from,
-            (None, Span::Last(_)) => Timestamp::ZERO,
+    /// Whether a message at this place, of a chain that was not met, should have been read.
+    pub(super) fn begins_before(&self, place: Place) -> bool {
+        if !self.filter.passes(&place) || self.begin.is_some_and(|begin| place <= begin) {
+            return false;
+        }
+        match self.span {
+            // Where the chain begins within the span, it should have been there from its beginning.
+            Span::Range { from, .. } => place.at.timestamp >= from,
+            Span::Last(_) => self.first.is_some_and(|first| first < place),
+        }
+    }
+
+    /// What to ask others for, to fill a hole.
+    pub fn wanted_for(&self, hole: &Hole) -> (Span, Option<Place>, Filter) {
+        let (publisher, chain) = hole.chain;
+        let after = hole.after.map(|at| Place { at, publisher, chain });
+        let after = after.or(self.begin).or_else(|| self.first.filter(|_| matches!(self.span, Span::Last(_))));
+        let least = match self.span {
+            Span::Range { from, .. } => from,
+            Span::Last(_) => Timestamp::ZERO,
         };
-        let (publisher, chain) = self.chain;
-        let after = self.after.map(|at| Place { at, publisher, chain });
-        (Span::Range { from, to: self.until.timestamp }, after, Filter::chain(publisher, chain))
+        let from = after.map_or(least, |after| after.at.timestamp);
+        (Span::Range { from, to: hole.until.timestamp }, after, Filter::chain(publisher, chain))
     }
 }
 
-/// Whether a page is an answer to what was asked, by itself. Answers the place of its last message.
-fn check(
+/// Every moment.
+const ALWAYS: Span = Span::Range { from: Timestamp::ZERO, to: Timestamp::from_millis(u64::MAX) };
+
+/// Whether a page is an answer to what was asked, by itself. The signatures of its messages were checked.
+///
+/// # Errors
+/// What the node did wrong: nothing of the page counts.
+pub fn check(
     asked: &ResendRequest,
     page: &ResendPage,
     messages: &[Verified<MessageContent>],
-) -> Result<Option<Place>, StorageFault> {
+) -> Result<(), StorageFault> {
     if (page.id, &page.part, page.node, page.requester) != (asked.id, &asked.part, asked.node, asked.requester) {
         return Err(StorageFault::Lied("an answer to another request"));
     }
@@ -221,13 +208,12 @@ fn check(
         }
         behind = Some(place);
     }
-    let last = messages.last().map(|message| Place::from(message.content()));
     match page.next {
         // Else one could be sent in circles for ever.
-        Some(next) if Some(next) <= asked.after || Some(next) < last => {
+        Some(next) if Some(next) <= asked.after || Some(next) < behind => {
             Err(StorageFault::Lied("a page that goes back"))
         }
-        _ => Ok(last),
+        _ => Ok(()),
     }
 }
 

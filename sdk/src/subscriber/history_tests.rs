@@ -3,7 +3,6 @@ use bytes::Bytes;
 use super::*;
 use crate::identity::{Identity, UserId};
 use crate::message::{Draft, Payload, compose};
-use crate::permission::Refusal;
 use crate::stream::StreamId;
 use crate::wire::RequestId;
 
@@ -45,32 +44,42 @@ fn place_of(message: &Verified<MessageContent>) -> Place {
     Place::from(message.content())
 }
 
-/// A page of these messages, behind the last of which there is more.
-fn give(history: &mut History, messages: Vec<Verified<MessageContent>>) -> Result<Taken, StorageFault> {
+/// A page of these messages, behind the last of which there is more. What is missing between them.
+fn give(history: &mut History, messages: Vec<Verified<MessageContent>>) -> Vec<Hole> {
     let asked = asked(history);
-    let page = page(&asked, messages.last().map(place_of));
-    history.page(&asked, &page, messages)
+    check(&asked, &page(&asked, messages.last().map(place_of)), &messages).unwrap();
+    history.take(&messages)
 }
 
 #[test]
-fn pages_follow_each_other_by_the_place_where_the_last_one_ended() {
+fn pages_follow_each_other_by_the_place_of_the_last_message_read() {
     let mut history = History::new(part(0), ALWAYS, Filter::ALL);
-    let taken = give(&mut history, chain(1, 1..=3)).unwrap();
-    assert!(taken.more && taken.holes.is_empty() && taken.messages.len() == 3);
+    assert_eq!(give(&mut history, chain(1, 1..=3)), []);
     assert_eq!(history.wanted(), (ALWAYS, Some(place_of(&message(1, 3, None))), Filter::ALL));
-    let request = asked(&history);
-    let taken = history.page(&request, &page(&request, None), chain(1, 4..=5)).unwrap();
-    assert!(!taken.more && taken.holes.is_empty());
+    assert_eq!(give(&mut history, chain(1, 4..=5)), []);
     assert_eq!((history.taken(), history.after()), (5, Some(place_of(&message(1, 5, None)))));
 }
 
 #[test]
 fn the_last_n_are_counted_once_and_then_read_on_by_place() {
     let mut history = History::new(part(0), Span::Last(5), Filter::ALL);
-    assert_eq!((history.wanted().0, history.left()), (Span::Last(5), Some(5)));
+    assert_eq!(history.wanted().0, Span::Last(5));
     // Where they begin, a chain is cut: nothing is missing.
-    assert_eq!(give(&mut history, chain(1, 7..=9)).unwrap().holes, []);
-    assert_eq!((history.wanted().0, history.left()), (ALWAYS, Some(2)));
+    assert_eq!(give(&mut history, chain(1, 7..=9)), []);
+    assert_eq!(history.wanted().0, ALWAYS);
+}
+
+#[test]
+fn reading_that_was_left_goes_on_behind_its_place_and_misses_nothing_before_it() {
+    let left = place_of(&message(1, 3, None));
+    let span = Span::Range { from: left.at.timestamp, to: Timestamp::from_millis(u64::MAX) };
+    let mut history = History::new(part(0), span, Filter::ALL).behind(Some(left));
+    assert_eq!(history.wanted().1, Some(left));
+    assert_eq!(give(&mut history, chain(1, 4..=5)), []);
+    let mut history = History::new(part(0), span, Filter::ALL).behind(Some(left));
+    let holes = give(&mut history, chain(1, 6..=7));
+    assert_eq!(holes.iter().map(|hole| (hole.after, hole.until)).collect::<Vec<_>>(), [(None, at(5))]);
+    assert_eq!(history.wanted_for(&holes[0]).1, Some(left), "only what is behind it");
 }
 
 #[test]
@@ -79,44 +88,47 @@ fn what_a_node_leaves_out_in_the_middle_of_a_chain_is_a_hole() {
     let mut messages = [chain(1, 1..=2), chain(1, 5..=6)].concat();
     let name = (messages[0].content().publisher, [1; 16]);
     let hole = Hole { before: 2, chain: name, after: Some(at(2)), until: at(4) };
-    assert_eq!(give(&mut history, messages.clone()).unwrap().holes, [hole]);
-    assert_eq!(hole.wanted(ALWAYS).0, Span::Range { from: at(2).timestamp, to: at(4).timestamp });
+    assert_eq!(give(&mut history, messages.clone()), [hole]);
+    assert_eq!(history.wanted_for(&hole).0, Span::Range { from: at(2).timestamp, to: at(4).timestamp });
     // At the beginning of the span, and between two pages, as well.
     let mut history = History::new(part(0), ALWAYS, Filter::ALL);
     messages.drain(..2);
     let hole = Hole { before: 0, chain: name, after: None, until: at(4) };
-    assert_eq!(give(&mut history, messages).unwrap().holes, [hole]);
+    assert_eq!(give(&mut history, messages), [hole]);
     let hole = Hole { before: 0, chain: name, after: Some(at(6)), until: at(8) };
-    assert_eq!(give(&mut history, chain(1, 9..=9)).unwrap().holes, [hole]);
+    assert_eq!(give(&mut history, chain(1, 9..=9)), [hole]);
 }
 
 #[test]
 fn a_live_message_shows_what_is_missing_before_it_once() {
-    let mut history = History::new(part(0), ALWAYS, Filter::ALL);
-    assert_eq!(history.live(message(1, 3, Some(2)).content()), None, "a chain just met");
+    let since = Span::Range { from: at(3).timestamp, to: Timestamp::from_millis(u64::MAX) };
+    let mut history = History::new(part(0), since, Filter::ALL);
+    assert_eq!(history.live(message(1, 3, Some(2)).content()), None, "what is before the history is not missing");
     assert_eq!(history.live(message(1, 4, Some(3)).content()), None);
     let missing = history.live(message(1, 7, Some(6)).content()).unwrap();
     assert_eq!((missing.after, missing.until), (Some(at(4)), at(6)));
     assert_eq!(history.live(message(1, 8, Some(7)).content()), None);
     assert_eq!(history.live(message(1, 5, Some(4)).content()), None, "it came late");
+    let begun = history.live(message(2, 9, Some(8)).content()).unwrap();
+    assert_eq!((begun.after, begun.until), (None, at(8)), "a chain just met, whose beginning belongs to the history");
 }
 
 #[test]
 fn one_chain_has_no_holes_because_of_another() {
     let mut history = History::new(part(0), ALWAYS, Filter::ALL);
     let mixed = [message(1, 1, None), message(2, 2, None), message(1, 3, Some(1)), message(2, 4, Some(2))];
-    assert_eq!(give(&mut history, mixed.to_vec()).unwrap().holes, []);
+    assert_eq!(give(&mut history, mixed.to_vec()), []);
 }
 
 #[test]
 fn before_the_span_begins_nothing_is_missing() {
     let span = Span::Range { from: at(5).timestamp, to: at(9).timestamp };
     let mut history = History::new(part(0), span, Filter::ALL);
-    assert_eq!(give(&mut history, chain(1, 5..=9)).unwrap().holes, []);
+    assert_eq!(give(&mut history, chain(1, 5..=9)), []);
 }
 
 #[test]
-fn messages_that_were_not_asked_for_or_are_out_of_order_are_a_lie_and_change_nothing() {
+fn messages_that_were_not_asked_for_or_are_out_of_order_are_a_lie() {
     let publisher = message(2, 1, None).content().publisher;
     let span = Span::Range { from: at(2).timestamp, to: at(4).timestamp };
     let lies = [
@@ -127,37 +139,29 @@ fn messages_that_were_not_asked_for_or_are_out_of_order_are_a_lie_and_change_not
         (History::new(part(0), ALWAYS, Filter::ALL), [chain(1, 2..=2), chain(1, 1..=1)].concat()),
         (History::new(part(0), ALWAYS, Filter::ALL), [chain(1, 1..=1), chain(1, 1..=1)].concat()),
     ];
-    for (mut history, messages) in lies {
+    for (history, messages) in lies {
         let request = ResendRequest { part: history.part().clone(), ..asked(&history) };
-        let fault = history.page(&request, &page(&request, None), messages).unwrap_err();
+        let fault = check(&request, &page(&request, None), &messages).unwrap_err();
         assert!(matches!(fault, StorageFault::Lied(_)), "{fault}");
-        assert_eq!((history.taken(), history.after()), (0, None));
     }
 }
 
 #[test]
 fn a_page_that_leads_back_or_answers_something_else_is_a_lie() {
     let mut history = History::new(part(0), ALWAYS, Filter::ALL);
-    give(&mut history, chain(1, 1..=5)).unwrap();
+    give(&mut history, chain(1, 1..=5));
     let request = asked(&history);
-    for next in [3, 5] {
-        let page = page(&request, Some(place_of(&message(1, next, None))));
-        assert!(matches!(history.page(&request, &page, Vec::new()), Err(StorageFault::Lied(_))));
-    }
-    let other = ResendPage { id: RequestId([2; 16]), ..page(&request, None) };
-    assert!(matches!(history.page(&request, &other, Vec::new()), Err(StorageFault::Lied(_))));
-    let foreign = ResendPage { node: UserId::from_bytes([1; 20]), ..page(&request, None) };
-    assert!(matches!(history.page(&request, &foreign, Vec::new()), Err(StorageFault::Lied(_))));
-    let refused = ResendPage { refusal: Some(Refusal::Denied), ..page(&request, None) };
-    let fault = history.page(&request, &refused, Vec::new()).unwrap_err();
-    assert_eq!(fault, StorageFault::Refused(Refusal::Denied));
+    let lies = |page: &ResendPage| matches!(check(&request, page, &[]), Err(StorageFault::Lied(_)));
+    assert!([3, 5].iter().all(|next| lies(&page(&request, Some(place_of(&message(1, *next, None)))))));
+    assert!(lies(&ResendPage { id: RequestId([2; 16]), ..page(&request, None) }));
+    assert!(lies(&ResendPage { node: UserId::from_bytes([1; 20]), ..page(&request, None) }));
 }
 
 #[test]
-fn a_page_with_nothing_on_it_may_lead_on() {
-    let mut history = History::new(part(0), ALWAYS, Filter::ALL);
+fn a_page_with_nothing_on_it_may_lead_on_but_is_not_believed_when_another_is_asked() {
+    let history = History::new(part(0), ALWAYS, Filter::ALL);
     let request = asked(&history);
     let next = place_of(&message(1, 3, None));
-    assert!(history.page(&request, &page(&request, Some(next)), Vec::new()).unwrap().more);
-    assert_eq!(history.wanted().1, Some(next));
+    assert_eq!(check(&request, &page(&request, Some(next)), &[]), Ok(()));
+    assert_eq!(history.wanted().1, None, "who asks another goes by what was read");
 }

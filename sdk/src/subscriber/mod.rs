@@ -15,15 +15,17 @@ mod intake;
 mod keyring;
 mod limits;
 mod order;
+mod replay;
 mod unchecked;
 
 use std::time::Duration;
 
 use veilcast_key_store::{GroupKey, KeyId};
 
-pub use history::{History, Hole, MAX_HOLES, Taken};
+pub use history::{History, Hole, MAX_HOLES, check};
 pub use intake::Intake;
 pub use limits::IntakeLimits;
+pub use replay::{Moment, Replay, ReplayEffect, ReplayLimits, Replayer};
 pub use unchecked::Unchecked;
 
 use crate::exchange::AskFailure;
@@ -104,7 +106,7 @@ pub enum Event {
     Gap {
         /// Whose.
         publisher: UserId,
-        /// The last one delivered.
+        /// The last one delivered; or where the wanted history begins, when the beginning of a chain is missing in it.
         after: MessageRef,
         /// The last one missing.
         until: MessageRef,

@@ -1,0 +1,48 @@
+//! A storage node's answer to a request that was admitted and permitted.
+
+use super::{MOST_MESSAGES, MessageStore, Page, Query, StorageError};
+use crate::identity::Identity;
+use crate::permission::Refusal;
+use crate::time::Timestamp;
+use crate::wire::{ResendPage, ResendRequest, Span, Verified, WireError};
+
+/// What the store has of what is asked for: one page.
+///
+/// # Errors
+/// As [`MessageStore::read`].
+pub fn read(store: &dyn MessageStore, request: &ResendRequest) -> Result<Page, StorageError> {
+    let query = Query::everything(request.part.clone()).filter(request.filter).after(request.after).most(MOST_MESSAGES);
+    let query = match request.span {
+        Span::Range { from, to } => query.between(from, to),
+        Span::Last(n) => match store.last(&request.part, &request.filter, n)? {
+            None => return Ok(Page::default()),
+            begin => query.starting_at(begin),
+        },
+    };
+    store.read(&query)
+}
+
+/// The page, or the refusal, signed by the node.
+///
+/// # Errors
+/// As [`Verified::sign`].
+pub fn answer(
+    request: &ResendRequest,
+    page: Result<Page, Refusal>,
+    node: &Identity,
+    now: Timestamp,
+) -> Result<Verified<ResendPage>, WireError> {
+    let refusal = page.as_ref().err().copied();
+    let page = page.unwrap_or_default();
+    let page = ResendPage {
+        id: request.id,
+        part: request.part.clone(),
+        node: node.user(),
+        requester: request.requester,
+        sent: now,
+        messages: page.messages.into_iter().map(|stored| stored.envelope).collect(),
+        next: page.next,
+        refusal,
+    };
+    Verified::sign(page, node)
+}

@@ -1,0 +1,155 @@
+//! What comes live behind the history, and what is missing of it.
+
+use super::merge::{Merge, Merged, Node, up_to};
+use super::{ReplayEffect, Replayer, Standing, Step};
+use crate::subscriber::StorageFault;
+use crate::subscriber::history::Hole;
+use crate::time::Timestamp;
+use crate::wire::{MessageContent, Verified};
+
+/// Gaps that storage nodes are asked about.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    fills: Vec<Fill>,
+}
+
+#[derive(Debug)]
+struct Fill {
+    course: usize,
+    hole: Hole,
+    tries_left: u32,
+    /// When it is tried next; nothing where it is being tried.
+    at: Timestamp,
+    merge: Option<Merge>,
+    found: bool,
+    /// Of a chain that nobody met, the messages that came: handed on behind what is missing.
+    behind: Vec<Verified<MessageContent>>,
+}
+
+impl Live {
+    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+        let due = |fill: &Fill| fill.merge.as_ref().map_or(Some(fill.at), Merge::next_wake);
+        self.fills.iter().filter_map(due).min()
+    }
+
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.fills.is_empty()
+    }
+
+    pub(super) fn held(&self) -> usize {
+        let merged = |fill: &Fill| fill.merge.as_ref().map_or(0, Merge::held);
+        self.fills.iter().map(|fill| fill.behind.len() + merged(fill)).sum()
+    }
+}
+
+impl Replayer {
+    /// Hands on those that are live. An old recording played again is none, unless it goes on with a chain that was met.
+    pub(super) fn pass(&mut self, step: &mut Step<'_>, messages: Vec<Verified<MessageContent>>) {
+        let oldest = step.now.clock.minus(self.limits.live_window);
+        let mut passed = Vec::with_capacity(messages.len());
+        for message in messages {
+            let content = message.content();
+            let Some(number) = self.courses.iter().position(|course| *course.history.part() == content.part) else {
+                continue;
+            };
+            if content.at.timestamp < oldest && !self.courses[number].history.knows(content) {
+                continue;
+            }
+            if let Some(message) = self.pass_one(step, number, message) {
+                passed.push(message);
+            }
+        }
+        if !passed.is_empty() {
+            step.effects.push(ReplayEffect::Feed(passed));
+        }
+    }
+
+    fn pass_one(
+        &mut self,
+        step: &mut Step<'_>,
+        course: usize,
+        message: Verified<MessageContent>,
+    ) -> Option<Verified<MessageContent>> {
+        let content = message.content();
+        let chain = (content.publisher, content.chain);
+        let room = self.live.held() < self.limits.held_back;
+        let same = |fill: &&mut Fill| fill.course == course && fill.hole.chain == chain && !fill.behind.is_empty();
+        let waiting = self.live.fills.iter_mut().find(same);
+        if let Some(fill) = waiting.filter(|_| room) {
+            self.courses[course].history.note(content);
+            fill.behind.push(message);
+            return None;
+        }
+        let Some(hole) = self.courses[course].history.live(content) else { return Some(message) };
+        let tries_left = if self.fillers().is_empty() { 0 } else { self.limits.fill_tries };
+        if tries_left == 0 || self.live.fills.len() >= self.limits.fills {
+            return Some(message);
+        }
+        // It may only have come by a longer way; and a storage node has to store it first.
+        let at = step.now.steady.plus(self.limits.fill_after);
+        // The subscription waits for what is missing in a chain that it knows; the beginning of another it would not miss.
+        let waits = hole.after.is_none() && room;
+        let (behind, passed) = if waits { (vec![message], None) } else { (Vec::new(), Some(message)) };
+        self.live.fills.push(Fill { course, hole, tries_left, at, merge: None, found: false, behind });
+        passed
+    }
+
+    /// Whoever may have what is missing, also nodes that could not be reached before.
+    fn fillers(&self) -> Vec<Node> {
+        let known = self.nodes.iter().enumerate().filter(|(_, known)| known.standing != Standing::Left);
+        known.map(|(number, known)| (number, known.name)).take(self.limits.nodes).collect()
+    }
+
+    pub(super) fn fill_gaps(&mut self, step: &mut Step<'_>) {
+        for mut fill in std::mem::take(&mut self.live.fills) {
+            if !self.try_to_fill(step, &mut fill) {
+                self.live.fills.push(fill);
+            } else if !fill.behind.is_empty() {
+                step.effects.push(ReplayEffect::Feed(fill.behind));
+            }
+        }
+    }
+
+    /// Whether it is filled, or given up.
+    fn try_to_fill(&mut self, step: &mut Step<'_>, fill: &mut Fill) -> bool {
+        if fill.merge.is_none() && fill.at <= step.now.steady {
+            let history = &self.courses[fill.course].history;
+            let (part, wanted) = (history.part().clone(), history.wanted_for(&fill.hole));
+            let nodes = self.fillers();
+            fill.tries_left = fill.tries_left.saturating_sub(1);
+            fill.merge = Some(self.merge(step, &nodes, &part, wanted));
+        }
+        while let Some(mut merge) = fill.merge.take() {
+            let mut faults = Vec::new();
+            let merged = merge.look(step, &mut self.calls, &mut faults);
+            // Who cannot be reached now may be there the next time.
+            faults.retain(|(_, fault)| *fault != StorageFault::Unreachable);
+            self.leave(step, faults);
+            match merged {
+                Merged::Pending => {
+                    fill.merge = Some(merge);
+                    return false;
+                }
+                Merged::Messages(messages, _) if merge.pages() <= self.limits.hole_pages => {
+                    self.found_live(step, fill, messages);
+                    fill.merge = Some(merge);
+                }
+                Merged::Messages(..) => merge.forget(&mut self.calls),
+                Merged::Over => {}
+            }
+            if fill.merge.is_none() {
+                fill.at = step.now.steady.plus(self.limits.fill_again);
+                return fill.found || fill.tries_left == 0;
+            }
+        }
+        false
+    }
+
+    fn found_live(&mut self, step: &mut Step<'_>, fill: &mut Fill, mut messages: Vec<Verified<MessageContent>>) {
+        up_to(fill.hole.until, &mut messages);
+        if !messages.is_empty() {
+            fill.found = true;
+            step.effects.push(ReplayEffect::Feed(messages));
+        }
+    }
+}
