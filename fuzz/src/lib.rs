@@ -30,7 +30,8 @@ pub use statements::{
 };
 #[cfg(feature = "store")]
 pub use veilcast_key_store::fuzzing::{
-    header as store_header, place as store_place, record as store_record, state as store_state,
+    header as store_header, place as store_place, portable_header, portable_item, record as store_record,
+    state as store_state,
 };
 
 /// Tries some bytes: whether they were taken.

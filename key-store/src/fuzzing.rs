@@ -21,6 +21,16 @@ pub fn place(data: &[u8]) -> bool {
     crate::ledger::reads_place(data)
 }
 
+/// The head of a portable file, its checksum apart.
+pub fn portable_header(data: &[u8]) -> bool {
+    crate::portable::reads_header(data)
+}
+
+/// What stands in a portable file, opened.
+pub fn portable_item(data: &[u8]) -> bool {
+    crate::portable::reads_item(data)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,5 +48,7 @@ mod tests {
         replay("store_state", state);
         replay("store_record", record);
         replay("store_place", place);
+        replay("portable_header", portable_header);
+        replay("portable_item", portable_item);
     }
 }

@@ -3,6 +3,7 @@
 //! [`MemoryKeyStore`](crate::MemoryKeyStore) and [`SledKeyStore`](crate::SledKeyStore) differ only in their [`Shelf`];
 //! what a key's period is, when an id conflicts and which key is current is decided here.
 
+mod copy;
 mod keys;
 mod place;
 mod record;
@@ -18,6 +19,10 @@ use zeroize::Zeroizing;
 
 use crate::StoreError;
 
+pub(crate) use self::{
+    copy::Entry,
+    record::{KEY_RECORD_LEN, read_key as read_key_record, write_key as write_key_record},
+};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::{place::reads as reads_place, record::reads as reads_record};
 
@@ -37,6 +42,9 @@ pub(crate) trait Shelf: Send + Sync {
 
     /// All or nothing, visible when it returns, durable after [`settle`](Self::settle). Called by one thread at a time.
     fn apply(&self, changes: Changes) -> Result<(), StoreError>;
+
+    /// How many there are, which is only ever an estimate while others write.
+    fn entries(&self) -> u64;
 
     /// Returns once everything applied before this call is durable.
     fn settle(&self) -> Result<(), StoreError>;

@@ -7,6 +7,7 @@
 //! - [`GroupKey`] is the secret: 32 bytes that are wiped on drop and cannot be printed, under a public [`KeyId`].
 //! - A [`KeyScope`] says whose key it is. Keys are found under their own publisher and stream only.
 //! - [`KeyStore`] keeps them in order of time; [`RecordStore`] keeps other small facts beside them, just as durable.
+//! - [`portable`] files carry a whole store, or some keys, to another disk or machine.
 //! - [`MemoryKeyStore`] and [`SledKeyStore`] are the two stores. They share one set of rules.
 //!
 //! ```
@@ -45,6 +46,7 @@ mod key_error;
 mod key_id;
 mod ledger;
 mod memory;
+pub mod portable;
 mod sled_store;
 mod store;
 mod store_error;

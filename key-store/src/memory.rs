@@ -80,6 +80,10 @@ impl Shelf for MemoryShelf {
         Ok(())
     }
 
+    fn entries(&self) -> u64 {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
+
     fn settle(&self) -> Result<(), StoreError> {
         Ok(())
     }

@@ -34,11 +34,10 @@ use rand_core::Rng;
 
 pub use self::files::{StoreLock, wait_for_rest};
 pub use self::unlock::{KdfCost, Unlock};
-use self::{
-    header::Header,
-    seal::{DataKey, Seal},
-    shelf::SledShelf,
-    state::State,
+use self::{header::Header, seal::Seal, shelf::SledShelf, state::State};
+pub(crate) use self::{
+    seal::{DATA_KEY_LEN, DataKey},
+    unlock::from_passphrase,
 };
 use crate::{StoreError, delegate::delegate_to_ledger, ledger::Ledger};
 
@@ -144,11 +143,28 @@ impl SledKeyStore {
         Header::wrap(&data_key, new, cost)?.save(dir)
     }
 
+    /// [`change_unlock`](Self::change_unlock) for callers that change other files along with it: writes the header that lets `new`
+    /// open the store, and `old` no more, into the folder `into`, and changes nothing. Nobody opens the store while the lock lives.
+    ///
+    /// # Errors
+    /// As [`change_unlock`](Self::change_unlock).
+    pub fn rewrap(dir: &Path, old: &Unlock, new: &Unlock, into: &Path) -> Result<StoreLock, StoreError> {
+        Self::header_of(dir)?;
+        let lock = StoreLock::take(dir)?;
+        let header = Self::header_of(dir)?;
+        let data_key = header.unwrap_with(old)?;
+        if let Unlock::KeyFile(path) = new {
+            unlock::make_key_file(path)?;
+        }
+        Header::wrap(&data_key, new, header.passphrase_cost().unwrap_or_default())?.save(into)?;
+        Ok(lock)
+    }
+
     fn header_of(dir: &Path) -> Result<Header, StoreError> {
         Header::load(dir)?.ok_or_else(|| StoreError::NotAStore { dir: dir.to_owned() })
     }
 
-    fn ledger(&self) -> &Ledger<SledShelf> {
+    pub(crate) fn ledger(&self) -> &Ledger<SledShelf> {
         &self.ledger
     }
 }

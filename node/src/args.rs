@@ -1,6 +1,7 @@
 //! The command line, as clap reads it. What is malformed is found here, before anything is opened.
 
 mod access;
+mod care;
 mod config;
 mod demo;
 mod grant;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub(crate) use access::{AccessCommand, ClearArgs, ListedArgs};
+pub(crate) use care::{BackupArgs, FilePassphraseArgs, RestoreArgs};
 pub(crate) use config::ConfigCommand;
 pub(crate) use demo::DemoArgs;
 pub(crate) use grant::{AnnounceArgs, GrantCommand, GrantRevokeArgs, GrantShowArgs, ImportArgs, PeriodArgs};
@@ -99,6 +101,10 @@ pub(crate) enum Command {
     /// List keys, fetch those of the past, or add one agreed on beforehand
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Write the data folder to one file: identity, keys, grants, all under a passphrase
+    Backup(BackupArgs),
+    /// Make a data folder out of a backup
+    Restore(RestoreArgs),
     /// See what the config file says, or get one with every key
     #[command(subcommand)]
     Config(ConfigCommand),

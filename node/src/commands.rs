@@ -1,6 +1,7 @@
 //! One module per command. None holds protocol logic: they read arguments, call the SDK and print.
 
 pub(crate) mod access;
+pub(crate) mod care;
 pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod grant;
@@ -53,6 +54,8 @@ pub(crate) fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
         Command::Publish(args) => in_runtime(|stop| publish::run(args, shared, output, stop)),
         Command::Subscribe(args) => in_runtime(|stop| subscribe::run(args, shared, output, stop)),
         Command::Resend(args) => in_runtime(|stop| resend::run(args, shared, output, stop)),
+        Command::Backup(args) => care::backup::run(&args, &shared, output),
+        Command::Restore(args) => care::restore::run(&args, &shared, output),
         Command::Demo(args) => in_runtime(|stop| demo::run(args, output, stop)),
     }
 }

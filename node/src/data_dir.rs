@@ -7,6 +7,8 @@
 //! node.key        the network key of `veilcast node`
 //! veilcast.toml   the config file, if there is one; see `config`
 //! messages/       what `veilcast node --store` keeps, sealed as it came
+//! placing/        files on their way to their places (`restore`, `passphrase change`); gone once they are there
+//! replaced-*/     what a `restore --force` found
 //! ```
 //! `--data-dir` or `VEILCAST_DATA_DIR` names the folder. Else it is `veilcast` in `$XDG_DATA_HOME`, which the XDG rules
 //! take from the environment only where it is an absolute path, and else `~/.local/share/veilcast`, on every system.
@@ -15,19 +17,25 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use veilcast::key_store::StoreError;
+use veilcast::key_store::durable::Placing;
+
 /// A data folder, which may not exist yet.
 #[derive(Clone, Debug)]
 pub(crate) struct DataDir(PathBuf);
 
 impl DataDir {
-    /// The folder that the command line, the environment or the XDG rules name.
+    /// The folder that the command line, the environment or the XDG rules name. Files that were on their way to their places in it
+    /// when a process died are put there.
     pub(crate) fn find(named: Option<&Path>) -> Result<Self, DataDirError> {
         let folder = match named {
             Some(path) if path.as_os_str().is_empty() => return Err(DataDirError::Empty),
             Some(path) => Some(path.to_path_buf()),
             None => by_xdg(std::env::var_os("XDG_DATA_HOME").map(PathBuf::from), std::env::home_dir()),
         };
-        folder.map(Self).ok_or(DataDirError::NoHome)
+        let folder = folder.ok_or(DataDirError::NoHome)?;
+        Placing::finish(&folder).map_err(|source| DataDirError::Unfinished { folder: folder.clone(), source })?;
+        Ok(Self(folder))
     }
 
     /// Makes the folder if it is not there, for its owner only.
@@ -103,6 +111,8 @@ pub(crate) enum DataDirError {
     Empty,
     #[error("there is no home folder to keep data in; name a folder with --data-dir or VEILCAST_DATA_DIR")]
     NoHome,
+    #[error("a restore or change of passphrase of {} cannot be finished", .folder.display())]
+    Unfinished { folder: PathBuf, source: StoreError },
     #[error("cannot make the data folder {}: {source}; name another with --data-dir", .folder.display())]
     Create { folder: PathBuf, source: io::Error },
 }

@@ -15,6 +15,7 @@ use veilcast::storage::StorageError;
 use veilcast::stream::StreamIdError;
 
 use crate::chain::ChainFailure;
+use crate::commands::care::CareError;
 use crate::commands::grant::GrantInputError;
 use crate::commands::grant::announce::AnnounceError;
 use crate::commands::key::KeyInputError;
@@ -98,6 +99,8 @@ pub(crate) enum Failure {
     Resend(#[from] ResendError),
     #[error(transparent)]
     Storage(#[from] StorageError),
+    #[error(transparent)]
+    Care(#[from] CareError),
     #[error(transparent)]
     Demo(#[from] DemoError),
 }

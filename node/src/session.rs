@@ -33,9 +33,14 @@ impl Session {
     pub(crate) fn open(shared: &Shared) -> Result<Self, Failure> {
         let dir = DataDir::find(shared.data_dir.as_deref())?;
         let unlock = unlock_identity(&dir, shared)?;
+        Self::open_with(&dir, &unlock)
+    }
+
+    /// Opens a folder that has an identity with what opens it.
+    pub(crate) fn open_with(dir: &DataDir, unlock: &Unlock) -> Result<Self, Failure> {
         // The identity first: a store would be made with whatever passphrase was typed, also a wrong one.
-        let identity = load_identity(&dir, &unlock)?;
-        let store = open_store(&dir, &unlock)?;
+        let identity = load_identity(dir, unlock)?;
+        let store = open_store(dir, unlock)?;
         Ok(Self { identity, store })
     }
 
@@ -100,7 +105,8 @@ impl Session {
     }
 }
 
-fn unlock_identity(dir: &DataDir, shared: &Shared) -> Result<Unlock, Failure> {
+/// What opens a folder that has an identity, asking for it where there is a terminal.
+pub(crate) fn unlock_identity(dir: &DataDir, shared: &Shared) -> Result<Unlock, Failure> {
     if !dir.identity().exists() {
         return Err(Failure::NoIdentity { folder: dir.path().into() });
     }

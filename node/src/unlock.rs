@@ -20,7 +20,7 @@ const VARIABLE: &str = "VEILCAST_PASSPHRASE";
 const MAX_FILE: u64 = 4096;
 
 /// Text that is wiped when dropped.
-type Secret = Zeroizing<String>;
+pub(crate) type Secret = Zeroizing<String>;
 
 /// Finds what opens `dir`, asking where there is a terminal.
 pub(crate) fn find(dir: &DataDir, passphrase_file: Option<&Path>) -> Result<Unlock, UnlockError> {
@@ -47,7 +47,13 @@ pub(crate) fn identity_password(unlock: &Unlock) -> Result<Secret, UnlockError> 
     }
 }
 
-fn given(passphrase_file: Option<&Path>) -> Result<Option<Secret>, UnlockError> {
+/// The passphrase of the data folder, if the command line or the environment has it.
+pub(crate) fn given(passphrase_file: Option<&Path>) -> Result<Option<Secret>, UnlockError> {
+    explicit(passphrase_file, VARIABLE)
+}
+
+/// A passphrase from the first line of a file, or else from a variable.
+pub(crate) fn explicit(passphrase_file: Option<&Path>, variable: &'static str) -> Result<Option<Secret>, UnlockError> {
     if let Some(path) = passphrase_file {
         let content = read(path)?;
         let first = content.lines().next().unwrap_or_default();
@@ -56,11 +62,11 @@ fn given(passphrase_file: Option<&Path>) -> Result<Option<Secret>, UnlockError> 
             false => Ok(Some(Zeroizing::new(first.to_owned()))),
         };
     }
-    match std::env::var(VARIABLE) {
-        Ok(text) if text.is_empty() => Err(UnlockError::EmptyVariable),
+    match std::env::var(variable) {
+        Ok(text) if text.is_empty() => Err(UnlockError::EmptyVariable { variable }),
         Ok(text) => Ok(Some(Zeroizing::new(text))),
         Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(std::env::VarError::NotUnicode(_)) => Err(UnlockError::NotText { what: VARIABLE.into() }),
+        Err(std::env::VarError::NotUnicode(_)) => Err(UnlockError::NotText { what: variable.into() }),
     }
 }
 
@@ -77,7 +83,7 @@ fn read(path: &Path) -> Result<Secret, UnlockError> {
 }
 
 /// The prompt goes to the terminal, so stdin and stderr must both be one: a pipe on either means a script.
-fn at_a_terminal() -> bool {
+pub(crate) fn at_a_terminal() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
@@ -93,7 +99,12 @@ fn ask_new() -> Result<Option<Secret>, UnlockError> {
     if !at_a_terminal() {
         return Ok(None);
     }
-    let first = prompt("New passphrase (empty: use a key file instead): ")?;
+    prompt_new("New passphrase (empty: use a key file instead): ")
+}
+
+/// Asks for a passphrase that is not known yet, twice; nothing typed is `None`.
+pub(crate) fn prompt_new(text: &str) -> Result<Option<Secret>, UnlockError> {
+    let first = prompt(text)?;
     if first.is_empty() {
         return Ok(None);
     }
@@ -101,7 +112,8 @@ fn ask_new() -> Result<Option<Secret>, UnlockError> {
     if *first == *second { Ok(Some(first)) } else { Err(UnlockError::TypedTwice) }
 }
 
-fn prompt(text: &str) -> Result<Secret, UnlockError> {
+/// Asks at the terminal, unseen.
+pub(crate) fn prompt(text: &str) -> Result<Secret, UnlockError> {
     rpassword::prompt_password(text).map(Zeroizing::new).map_err(UnlockError::Prompt)
 }
 
@@ -118,8 +130,8 @@ pub(crate) enum UnlockError {
     Needed { dir: PathBuf },
     #[error("the first line of {} is empty; put the passphrase there", .path.display())]
     EmptyFile { path: PathBuf },
-    #[error("{VARIABLE} is empty; unset it or give a passphrase")]
-    EmptyVariable,
+    #[error("{variable} is empty; unset it or give a passphrase")]
+    EmptyVariable { variable: &'static str },
     #[error("{what} is not UTF-8 text; give the passphrase as text")]
     NotText { what: String },
     #[error("{} is too long for a passphrase; its first line is read, and the file has at most {MAX_FILE} bytes", .path.display())]

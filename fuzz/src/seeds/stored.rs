@@ -3,7 +3,7 @@
 use super::Seed;
 
 pub(super) fn seeds() -> Vec<Seed> {
-    [keystores(), registry(), store()].concat()
+    [keystores(), registry(), store(), portable()].concat()
 }
 
 /// Web3 Secret Storage with costs that a fuzzer can afford. The MACs fit no password but for `opens`.
@@ -84,5 +84,33 @@ fn store() -> Vec<Seed> {
         Seed::new("store_place", "key_cut", [b"k".as_slice(), &scope[..22]].concat()),
         Seed::new("store_place", "in_time", [b"o".as_slice(), &scope, &number(9), b"k"].concat()),
         Seed::new("store_place", "in_time_nameless", [b"o".as_slice(), &scope, &number(9)].concat()),
+    ]
+}
+
+/// The layouts of key-store/src/portable, written out by hand.
+fn portable() -> Vec<Seed> {
+    let head = |version: u8, kind: u8| {
+        let cost = [0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 1];
+        [b"VLCSAVED".as_slice(), &[version, 0, 163, kind], &cost, &[7; 16 + 19 + 24 + 48]].concat()
+    };
+    let key_record = [[0xaa; 32].as_slice(), &1_u64.to_be_bytes(), &[0; 9], &[1]].concat();
+    let key = |current: u8| {
+        let current = [vec![current], u64::from(current).to_be_bytes().to_vec()].concat();
+        [[1].as_slice(), &[0x11; 20], &current, b"\x01k", &key_record, b"o/p"].concat()
+    };
+    let record = b"\x02\x00\x00\x00\x01t\x00\x00\x00\x01kvalue".as_slice();
+    vec![
+        Seed::new("portable_header", "backup", head(1, 1)),
+        Seed::new("portable_header", "keys", head(1, 2)),
+        Seed::new("portable_header", "newer", head(2, 1)),
+        Seed::new("portable_header", "unknown_kind", head(1, 9)),
+        Seed::new("portable_header", "cut", &head(1, 1)[..40]),
+        Seed::new("portable_item", "key", key(0)),
+        Seed::new("portable_item", "current_key", key(1)),
+        Seed::new("portable_item", "key_neither_current_nor_not", key(2)),
+        Seed::new("portable_item", "record", record),
+        Seed::new("portable_item", "record_cut", &record[..7]),
+        Seed::new("portable_item", "file", b"\x03\x01f contents".as_slice()),
+        Seed::new("portable_item", "unknown", b"\x09".as_slice()),
     ]
 }

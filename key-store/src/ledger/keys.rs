@@ -187,7 +187,7 @@ fn plan_add(shelf: &impl Shelf, changes: &mut Changes, scope: &KeyScope, added: 
     Ok(())
 }
 
-fn read_current(shelf: &impl Shelf, scope: &KeyScope) -> Result<Option<record::Current>, StoreError> {
+pub(super) fn read_current(shelf: &impl Shelf, scope: &KeyScope) -> Result<Option<record::Current>, StoreError> {
     shelf.read(&place::current(scope))?.map(|plain| record::Current::read(scope, &plain)).transpose()
 }
 

@@ -89,6 +89,33 @@ pub(super) fn read_scope(place: &[u8]) -> Result<KeyScope, StoreError> {
     read().ok_or_else(|| StoreError::damaged("the name of a key"))
 }
 
+/// Whose key lies at this place, and its id.
+pub(super) fn read_key(place: &[u8]) -> Result<(KeyScope, KeyId), StoreError> {
+    let scope = read_scope(place)?;
+    let packed = &place[scoped(KEY, &scope).len()..];
+    let id = match packed.split_first() {
+        Some((&PACKED_HEX, packed)) if packed.len() == 16 => KeyId::new(&hex::encode(packed)).ok(),
+        Some((&PACKED_TEXT, text)) => std::str::from_utf8(text).ok().and_then(|text| KeyId::new(text).ok()),
+        _ => None,
+    };
+    Ok((scope, id.ok_or_else(|| StoreError::damaged("the name of a key"))?))
+}
+
+/// The prefix of all records of all tables.
+pub(super) fn all_records() -> [u8; 1] {
+    [RECORD]
+}
+
+/// The table and the key of the record at this place.
+pub(super) fn read_record(place: &[u8]) -> Result<(&str, &[u8]), StoreError> {
+    let read = || {
+        let (len, rest) = place.strip_prefix(&[RECORD])?.split_first_chunk()?;
+        let (table, key) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*len)).ok()?)?;
+        Some((std::str::from_utf8(table).ok()?, key))
+    };
+    read().ok_or_else(|| StoreError::damaged("the name of a record"))
+}
+
 /// The prefix of a table's records.
 pub(super) fn table(name: &str) -> Vec<u8> {
     let mut place = vec![RECORD];
@@ -159,14 +186,25 @@ mod tests {
         ) {
             let (scope, id) = (KeyScope::new(publisher, &stream), KeyId::new(&id).unwrap());
             prop_assert_eq!(read_scope(&key(&scope, &id)).unwrap(), scope.clone());
+            prop_assert_eq!(read_key(&key(&scope, &id)).unwrap(), (scope.clone(), id.clone()));
             let place = order(&scope, since, &id);
             prop_assert_eq!(read_order(&order_of(&scope), &place).unwrap(), HistoryCursor { since, id: id.clone() });
             prop_assert!(key(&scope, &id) < after_keys_of(&scope));
         }
 
         #[test]
+        fn a_random_id_and_the_name_of_a_record_read_back_as_written(id: [u8; 16], name in ".{0,40}", bytes: Vec<u8>) {
+            let (scope, id) = (KeyScope::new([1; 20], "o/p"), KeyId::new(&hex::encode(id)).unwrap());
+            prop_assert_eq!(read_key(&key(&scope, &id)).unwrap(), (scope, id));
+            let place = record(&table(&name), &bytes);
+            prop_assert_eq!(read_record(&place).unwrap(), (name.as_str(), &bytes[..]));
+        }
+
+        #[test]
         fn a_damaged_place_is_an_error_or_another_name_and_never_a_panic(place: Vec<u8>) {
             let _ = read_scope(&place);
+            let _ = read_key(&place);
+            let _ = read_record(&place);
             let _ = read_order(b"o", &place);
         }
     }

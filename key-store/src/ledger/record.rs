@@ -11,9 +11,9 @@ use zeroize::Zeroizing;
 use super::Plain;
 use crate::{GROUP_KEY_LEN, GroupKey, KeyId, KeyOrigin, KeyScope, StoreError, StoredKey};
 
-const KEY_RECORD_LEN: usize = GROUP_KEY_LEN + 8 + 1 + 8 + 1;
+pub(crate) const KEY_RECORD_LEN: usize = GROUP_KEY_LEN + 8 + 1 + 8 + 1;
 
-pub(super) fn write_key(stored: &StoredKey) -> Plain {
+pub(crate) fn write_key(stored: &StoredKey) -> Plain {
     // Full size from the start: a growing Vec would leave copies of the key behind.
     let mut out = Zeroizing::new(Vec::with_capacity(KEY_RECORD_LEN));
     out.extend_from_slice(stored.key.expose());
@@ -28,7 +28,7 @@ pub(super) fn write_key(stored: &StoredKey) -> Plain {
     out
 }
 
-pub(super) fn read_key(scope: &KeyScope, id: &KeyId, plain: &[u8]) -> Result<StoredKey, StoreError> {
+pub(crate) fn read_key(scope: &KeyScope, id: &KeyId, plain: &[u8]) -> Result<StoredKey, StoreError> {
     let read = || {
         let (key, rest) = plain.split_first_chunk::<GROUP_KEY_LEN>()?;
         let (since, rest) = rest.split_first_chunk()?;

@@ -15,8 +15,8 @@ use zeroize::Zeroizing;
 
 use crate::{StoreError, ledger::Plain};
 
-pub(super) const DATA_KEY_LEN: usize = 32;
-pub(super) type DataKey = Box<Zeroizing<[u8; DATA_KEY_LEN]>>;
+pub(crate) const DATA_KEY_LEN: usize = 32;
+pub(crate) type DataKey = Box<Zeroizing<[u8; DATA_KEY_LEN]>>;
 
 const TAG: &[u8] = b"veilcast key-store record";
 const VERSION: u8 = 1;

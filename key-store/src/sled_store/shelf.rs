@@ -25,7 +25,7 @@ use crate::{
 const TALLY: &[u8] = b"#";
 const TABLE: &[u8] = b"sled";
 
-pub(super) struct SledShelf {
+pub(crate) struct SledShelf {
     // Dropped in this order: sled first, then the closing note about the files it left.
     db: sled::Db,
     seal: Arc<Seal>,
@@ -109,6 +109,10 @@ impl Shelf for SledShelf {
         *lock(&self.tally) = tally;
         self.closing.commits.applied(tally.seq);
         Ok(())
+    }
+
+    fn entries(&self) -> u64 {
+        lock(&self.tally).records
     }
 
     fn settle(&self) -> Result<(), StoreError> {

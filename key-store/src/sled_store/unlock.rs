@@ -79,7 +79,7 @@ impl KdfCost {
 }
 
 /// The key that wraps the data key.
-pub(super) fn from_passphrase(text: &str, salt: &[u8], cost: KdfCost) -> Result<DataKey, StoreError> {
+pub(crate) fn from_passphrase(text: &str, salt: &[u8], cost: KdfCost) -> Result<DataKey, StoreError> {
     let params = cost.params()?;
     let mut key: DataKey = Box::default();
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)

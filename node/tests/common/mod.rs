@@ -26,6 +26,8 @@ pub fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
     for variable in [
         "VEILCAST_DATA_DIR",
         "VEILCAST_PASSPHRASE",
+        "VEILCAST_BACKUP_PASSPHRASE",
+        "VEILCAST_NEW_PASSPHRASE",
         "VEILCAST_LOG",
         "VEILCAST_REGISTRY",
         "VEILCAST_RPC",

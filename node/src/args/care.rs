@@ -1,0 +1,64 @@
+//! Arguments of `veilcast backup` and `veilcast restore`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// `veilcast backup`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  veilcast backup /media/stick/veilcast.backup
+  VEILCAST_BACKUP_PASSPHRASE=... veilcast backup nightly.backup --force
+  veilcast backup off-site.backup --backup-passphrase-file ./long.passphrase
+
+In it: your identity, every key with its period, which one is current, key rings, streams, grants and stream records, allow and
+deny lists, policies, who was given which key, the network keys. Not in it: stored messages (messages/) and veilcast.toml.
+
+The file opens with VEILCAST_BACKUP_PASSPHRASE or --backup-passphrase-file; without either it is asked for where there is a
+terminal, and else is the passphrase of the data folder. It is synced, read back and compared before it takes its name. The
+folder must not be in use meanwhile.")]
+pub(crate) struct BackupArgs {
+    /// The file to write
+    pub(crate) file: PathBuf,
+    /// Replace the file if it is there, once the new one is whole
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) passphrase: FilePassphraseArgs,
+}
+
+/// `veilcast restore`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  veilcast restore /media/stick/veilcast.backup --data-dir ./alice
+  VEILCAST_BACKUP_PASSPHRASE=... VEILCAST_PASSPHRASE=... veilcast restore nightly.backup
+  veilcast restore nightly.backup --key-file --force
+
+The data folder opens afterwards with VEILCAST_PASSPHRASE or --passphrase-file, with a key file (--key-file), or with what is
+typed; without any of these, with the passphrase of the backup. All of it is restored or nothing, also if the machine stops in
+the middle. With --force what was there is kept beside it, in a folder named replaced-.
+
+The backup knows what was known when it was made. Publishers should rekey afterwards (publish with --rekey-every, or the API's
+rekey), and take in their newest stream record (veilcast grant import). Do not let two copies of one folder run at once.")]
+pub(crate) struct RestoreArgs {
+    /// The backup
+    pub(crate) file: PathBuf,
+    /// Restore although the data folder has an identity or a store; they are kept beside it
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Lock the restored folder with a key file in it instead of a passphrase
+    #[arg(long)]
+    pub(crate) key_file: bool,
+    #[command(flatten)]
+    pub(crate) passphrase: FilePassphraseArgs,
+}
+
+/// What opens the file itself.
+#[derive(Debug, Args)]
+pub(crate) struct FilePassphraseArgs {
+    /// Read the passphrase of the backup from the first line of this file (or set VEILCAST_BACKUP_PASSPHRASE)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) backup_passphrase_file: Option<PathBuf>,
+}
