@@ -8,13 +8,13 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use support::{Net, config, next_event, next_message, next_text, say, until};
+use support::{LONG, Net, config, next_event, next_message, next_text, say, until};
 use veilcast::client::{Client, ClientError, KeyUpdateMethod, StreamOptions, Subscription};
-use veilcast::key_store::{KeyStore, MemoryKeyStore, TimeRange};
+use veilcast::key_store::{KeyId, KeyStore, MemoryKeyStore, TimeRange};
 use veilcast::permission::{Answer, Grant, LocalRegistry, PermissionSource, StreamInfo, Subscriber};
 use veilcast::subscriber::Arrival;
 use veilcast::time::{Clock, ManualClock, SystemClock};
-use veilcast::{Event, Period, Permission, Refusal, StreamId, Timestamp, UserId};
+use veilcast::{Delivery, Event, Period, Permission, Refusal, StreamId, Timestamp, UserId};
 
 /// A publisher whose clock is in our hands, and its stream.
 struct Desk {
@@ -92,6 +92,142 @@ async fn one_second_after_the_end_the_publisher_rekeys_by_itself_and_whoever_sta
     assert_eq!(next_text(&mut of_stays).await, "unpaid");
     assert_eq!(next_event(&mut of_leaves, refusal).await, Refusal::Expired { since: end });
     assert_eq!((desk.keys_made(), stays.stats().key_requests_sent), (2, 1), "one rekey, and nobody had to ask");
+}
+
+/// The texts read until `last`, nothing of which was waited for.
+async fn reads_at_once(subscription: &mut Subscription, last: &str) -> Vec<String> {
+    let mut read: Vec<String> = Vec::new();
+    let reading = async {
+        while read.last().is_none_or(|text| text != last) {
+            match subscription.next().await.expect("the client runs") {
+                Delivery::Message(message) => read.push(message.text().unwrap().into()),
+                Delivery::Event(event) => {
+                    assert!(!matches!(event, Event::KeyPending { .. } | Event::Gap { .. }), "{event:?}")
+                }
+            }
+        }
+    };
+    tokio::time::timeout(LONG, reading).await.expect("it should have been read by now");
+    read
+}
+
+/// A stream with somebody who stays and somebody whose last second is the fifth; both have read the first message.
+struct Shop {
+    desk: Desk,
+    stays: (Client, Subscription),
+    leaves: (Client, Subscription),
+}
+
+impl Shop {
+    async fn open() -> Self {
+        let desk = Desk::open().await;
+        let mut stays = desk.reader(2, Period::ALWAYS).await;
+        let mut leaves = desk.reader(3, Period::until(desk.after(5))).await;
+        desk.net.ready(&desk.publisher, &desk.stream, 2).await;
+        say(&desk.publisher, &desk.stream, "paid").await;
+        assert_eq!(next_text(&mut stays.1).await, "paid");
+        assert_eq!(next_text(&mut leaves.1).await, "paid");
+        Self { desk, stays, leaves }
+    }
+
+    async fn say(&self, text: &str) {
+        say(&self.desk.publisher, &self.desk.stream, text).await;
+    }
+
+    /// Shortly before the end; returns the key that is sent ahead.
+    async fn key_ahead(&mut self) -> KeyId {
+        self.desk.clock.set(self.desk.after(4));
+        let key_of = |event: &Event| match event {
+            Event::KeyArrived { by: Arrival::Push, key_id, .. } => Some(key_id.clone()),
+            _ => None,
+        };
+        next_event(&mut self.stays.1, key_of).await
+    }
+
+    fn knows(&self, key: &KeyId) -> bool {
+        let scope = veilcast::scope(self.desk.publisher.user(), &self.desk.stream);
+        self.desk.store.key(&scope, key).unwrap().is_some()
+    }
+
+    /// The key of the next message that the one who stays reads.
+    async fn next_key(&mut self) -> KeyId {
+        self.say("next").await;
+        next_message(&mut self.stays.1).await.key_id.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_stays_waits_for_no_key_at_an_end_that_is_known_while_messages_flow() {
+    let mut shop = Shop::open().await;
+    let (start, end) = (shop.desk.start, shop.desk.after(5));
+    let ahead = shop.key_ahead().await;
+    assert!(!shop.knows(&ahead), "nobody can be answered with it yet");
+    let mut said = Vec::new();
+    for n in 0..12 {
+        shop.desk.clock.set(start.plus(Duration::from_millis(4_000 + n * 250)));
+        said.push(n.to_string());
+        shop.say(&n.to_string()).await;
+    }
+    assert_eq!(reads_at_once(&mut shop.stays.1, "11").await, said);
+    assert_eq!(reads_at_once(&mut shop.leaves.1, "7").await, said[..8]);
+    assert_eq!(next_event(&mut shop.leaves.1, refusal).await, Refusal::Expired { since: end });
+    assert!(shop.knows(&ahead));
+    let requests = [&shop.stays.0, &shop.leaves.0].map(|client| client.stats().key_requests_sent);
+    assert_eq!((shop.desk.keys_made(), requests), (2, [1, 2]), "only who is out had to ask");
+    assert_eq!((shop.leaves.0.stats().pushes_accepted, shop.desk.publisher.stats().keys_ahead), (0, 1));
+    let given = shop.desk.publisher.deliveries(&shop.desk.stream, shop.stays.0.user()).await.unwrap();
+    assert_eq!(given.iter().map(|given| &given.key_id).filter(|id| **id == ahead).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_sent_ahead_of_an_end_that_is_renewed_is_never_used_and_nothing_is_rekeyed() {
+    let mut shop = Shop::open().await;
+    let ahead = shop.key_ahead().await;
+    shop.desk.grant(shop.leaves.0.user(), Period::until(shop.desk.after(60))).await;
+    // The other stream shows that the clock was looked at.
+    let other = shop.desk.publisher.create_stream("other", StreamOptions::default()).await.unwrap();
+    let ends = Period::until(shop.desk.after(5));
+    shop.desk.publisher.grant(&other, support::identity(9).user(), Permission::Subscribe, ends).await.unwrap();
+    say(&shop.desk.publisher, &other, "to nobody").await;
+    let scope = veilcast::scope(shop.desk.publisher.user(), &other);
+    shop.desk.clock.set(shop.desk.after(6));
+    until(async || shop.desk.store.history(&scope, TimeRange::ALL, None, 100).unwrap().len() == 2).await;
+    assert_eq!(shop.desk.keys_made(), 1);
+    shop.say("renewed").await;
+    assert_eq!(reads_at_once(&mut shop.stays.1, "renewed").await, ["renewed"]);
+    assert_eq!(reads_at_once(&mut shop.leaves.1, "renewed").await, ["renewed"]);
+    assert!(shop.desk.keys_made() == 1 && !shop.knows(&ahead));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_sent_ahead_to_somebody_who_is_put_out_before_it_is_current_is_never_used() {
+    let mut shop = Shop::open().await;
+    let ahead = shop.key_ahead().await;
+    shop.desk.publisher.deny(&shop.desk.stream, shop.stays.0.user()).await.unwrap();
+    shop.desk.clock.set(shop.desk.after(6));
+    shop.say("unpaid").await;
+    assert_eq!(next_event(&mut shop.stays.1, refusal).await, Refusal::Policy);
+    assert!(!shop.knows(&ahead));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rekey_by_hand_discards_the_key_that_was_sent_ahead_and_so_does_a_start_anew() {
+    let mut shop = Shop::open().await;
+    let ahead = shop.key_ahead().await;
+    shop.desk.publisher.update_encryption_key(&shop.desk.stream, KeyUpdateMethod::Rekey, None).await.unwrap();
+    let by_hand = shop.next_key().await;
+    shop.desk.clock.set(shop.desk.after(6));
+    let after = shop.next_key().await;
+    assert!(after != by_hand && !shop.knows(&ahead));
+
+    let mut shop = Shop::open().await;
+    let ahead = shop.key_ahead().await;
+    shop.desk.publisher.stop().await;
+    shop.desk.clock.set(shop.desk.after(6));
+    let again = shop.desk.net.builder(1).store(shop.desk.store.clone()).clock(shop.desk.clock.clone());
+    let _again = shop.desk.net.join(again).await;
+    until(async || shop.desk.keys_made() == 2).await;
+    assert!(!shop.knows(&ahead), "the key that is current was made after the start");
 }
 
 #[tokio::test(flavor = "multi_thread")]

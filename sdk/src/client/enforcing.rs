@@ -58,7 +58,9 @@ async fn look(shared: &Arc<Shared>, stream: &StreamId, noticed: &mut Noticed) {
     let Some(publisher) = lock(&shared.publishers).get(stream).cloned() else { return };
     // Whoever holds it is publishing or rekeying, and looks for itself.
     let Ok(mut publisher) = publisher.try_lock() else { return };
-    if !publishing::is_rekey_due(shared, stream, &mut publisher).await {
+    let is_due = publishing::is_rekey_due(shared, stream, &mut publisher).await;
+    publishing::prepare(shared, stream, &mut publisher).await;
+    if !is_due {
         noticed.remove(stream);
         return;
     }

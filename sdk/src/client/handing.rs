@@ -5,6 +5,9 @@
 //! ```text
 //! ledger, page by page ─▶ checks, some at a time ─▶ wraps, one job per core ─▶ pushes, some at a time ─▶ report
 //! ```
+//! A key that was made [ahead](crate::publisher::KeysAhead) goes the same way, before it is current: to those in its [`Circle`] only. Once it is
+//! current, it goes to whoever was not in it.
+//!
 //! What it needs of the world is a [`Road`], so that a thousand subscribers fit into one process and a test.
 
 #[cfg(test)]
@@ -23,7 +26,7 @@ use crate::cipher::PublicKey;
 use crate::exchange::push;
 use crate::identity::{Identity, UserId};
 use crate::permission::{Grant, Refusal};
-use crate::publisher::{Entry, Given, GivenBy, Holder, Place};
+use crate::publisher::{Circle, Entry, Given, GivenBy, Holder, Place};
 use crate::stream::StreamId;
 use crate::time::Timestamp;
 use crate::wire::{KeyPush, KeyReceipt, Received, Verified};
@@ -70,11 +73,14 @@ struct HandOut<R> {
     road: Arc<R>,
     stream: StreamId,
     key: StoredKey,
+    /// Of a key that was made ahead: who may be sent it, and was.
+    circle: Option<Circle>,
     report: Mutex<UpdateReport>,
 }
 
 /// Checks everybody who holds a key again, and sends the new one to those who may have it. A pre-agreed key is sent to nobody.
-/// Everybody on record is in one list of the report.
+/// Everybody on record is in one list of the report, but for those to whom the `circle` of a key that was made ahead is not open: they
+/// are not sent it, or were already.
 ///
 /// # Errors
 /// The ledger cannot be read. Who was told of by then has the key all the same.
@@ -82,9 +88,10 @@ pub(super) async fn hand_out<R: Road>(
     road: Arc<R>,
     stream: StreamId,
     key: StoredKey,
+    circle: Option<Circle>,
 ) -> Result<UpdateReport, ClientError> {
     let report = Mutex::new(UpdateReport::of(key.key.id().clone()));
-    let out = Arc::new(HandOut { road, stream, key, report });
+    let out = Arc::new(HandOut { road, stream, key, circle, report });
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let failure = Arc::new(Mutex::new(None));
     let checking = out.clone();
@@ -135,14 +142,23 @@ fn known<R: Road>(
 
 impl<R: Road> HandOut<R> {
     async fn check(self: Arc<Self>, user: UserId, place: Place) -> Option<Allowed> {
+        if self.circle.as_ref().is_some_and(|circle| !circle.is_open_to(user)) {
+            return None;
+        }
         let asked = self.road.now();
         match self.road.check(&self.stream, user).await {
-            Ok(grant) => Some(Allowed { user, place, grant }),
+            Ok(grant) if self.allows(&grant) => Some(Allowed { user, place, grant }),
+            Ok(_) => None,
             Err(refusal) => {
                 self.refused(user, refusal, asked).await;
                 None
             }
         }
+    }
+
+    /// Whether a key that was made ahead may go to who holds this grant.
+    fn allows(&self, grant: &Grant) -> bool {
+        self.circle.as_ref().is_none_or(|circle| circle.allows(grant))
     }
 
     async fn refused(&self, user: UserId, refusal: Refusal, asked: Timestamp) {
@@ -172,12 +188,25 @@ impl<R: Road> HandOut<R> {
         (allowed, signed)
     }
 
-    async fn push(self: Arc<Self>, (allowed, signed): Wrapped) {
+    async fn push(self: Arc<Self>, wrapped: Wrapped) {
+        let user = wrapped.0.user;
+        // Before the check that decides: a key that was made ahead does not become current past it.
+        if self.circle.as_ref().is_some_and(|circle| !circle.join(user)) {
+            return;
+        }
         // It may have waited behind others since it was checked, and its grant may have been taken back meanwhile.
         let now = self.road.now();
-        if let Err(refusal) = self.road.check(&self.stream, allowed.user).await {
-            return self.refused(allowed.user, refusal, now).await;
+        let checked = self.road.check(&self.stream, user).await;
+        if checked.as_ref().is_ok_and(|grant| self.allows(grant)) {
+            return self.deliver(wrapped).await;
         }
+        self.circle.iter().for_each(|circle| circle.leave(user));
+        if let Err(refusal) = checked {
+            self.refused(user, refusal, now).await;
+        }
+    }
+
+    async fn deliver(&self, (allowed, signed): Wrapped) {
         let confirmed = match signed {
             Some(signed) => self.is_confirmed(&allowed, &signed).await,
             None => false,

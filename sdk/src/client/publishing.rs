@@ -16,7 +16,9 @@ use crate::cipher::MessageCipher;
 use crate::identity::UserId;
 use crate::message::{Draft, Payload, compose};
 use crate::permission::{Grant, Permission, PermissionSource, Refusal, StreamInfo, Subscriber};
-use crate::publisher::{Chain, Due, EndWatch, Holder, KeyPolicy, KeySchedule, MessageStep, Meter, policy};
+use crate::publisher::{
+    Chain, Circle, Due, EndWatch, Holder, KeyPolicy, KeySchedule, KeysAhead, MessageStep, Meter, policy,
+};
 use crate::stream::{Partition, StreamId, StreamPart};
 use crate::time::Timestamp;
 use crate::wire::{Frame, MessageContent, MessageRef, Verified};
@@ -34,6 +36,8 @@ pub(super) struct StreamPublisher {
     pub(super) schedule: KeySchedule,
     pub(super) meter: Meter,
     ends: EndWatch,
+    /// Keys for the ends that come next.
+    pub(super) ahead: KeysAhead,
     /// The current key was shared outside the network.
     pub(super) pre_agreed: bool,
     chains: HashMap<u32, Chain>,
@@ -69,6 +73,7 @@ impl Shared {
             meter: Meter::resume(policy, count.as_deref(), current.as_ref(), ends.last_rekey()),
             schedule: KeySchedule::resume(scope, current.map(|stored| stored.key)),
             ends,
+            ahead: KeysAhead::default(),
             chains: HashMap::new(),
             cipher: None,
             sealing: None,
@@ -241,10 +246,27 @@ pub(super) async fn rekey(
     stream: &StreamId,
     publisher: &mut StreamPublisher,
 ) -> Result<(), ClientError> {
-    let key = GroupKey::generate(&mut rand::rng());
-    let stored = updating::make_current(shared, stream, publisher, key).await?;
-    updating::hand_out_behind(shared, stream, stored);
+    let made = updating::make_current(shared, stream, publisher, None).await?;
+    updating::hand_out_behind(shared, stream, made);
     Ok(())
+}
+
+/// Makes keys for the ends that come next, and sends them: whoever stays has them before the first message. Where a stream is
+/// public, or its keys are agreed on, nobody waits for a key at an end.
+pub(super) async fn prepare(shared: &Arc<Shared>, stream: &StreamId, publisher: &mut StreamPublisher) {
+    let now = shared.now();
+    let Some(from) = publisher.ahead.due(now, &publisher.ends) else { return };
+    if publisher.pre_agreed
+        || publisher.schedule.current().is_none()
+        || publisher.info.as_ref().is_none_or(|(info, ..)| info.clone().at(now).public)
+        || !matches!(publisher.sealing(shared, stream).await, Ok(Sealing::Own))
+    {
+        return;
+    }
+    let (key, served_always) = (GroupKey::generate(&mut rand::rng()), [Some(shared.user), stream.owner()]);
+    let ahead = publisher.ahead.make(from, key, now, &publisher.ends, served_always.into_iter().flatten());
+    updating::hand_out_ahead(shared, stream, &ahead);
+    count(&shared.counters.keys_ahead, 1);
 }
 
 impl StreamPublisher {
@@ -308,6 +330,23 @@ impl StreamPublisher {
             && let Err(error) = updating::save_ends(shared, stream, record).await
         {
             tracing::warn!(%stream, %error, "after a restart, an end before the clock was set back will count as shut out");
+        }
+    }
+
+    /// The key of a rekey at `now`, since when it is current, and who was sent it ahead.
+    pub(super) fn next_key(
+        &mut self,
+        by_hand: Option<GroupKey>,
+        now: Timestamp,
+    ) -> (GroupKey, Timestamp, Option<Circle>) {
+        if let Some(key) = by_hand {
+            self.ahead.discard();
+            return (key, now, None);
+        }
+        match self.ahead.take(now, &self.ends) {
+            // Nothing was sealed since the end, and everybody who was sent it was told this moment.
+            Some(ahead) => (ahead.key().clone(), ahead.from(), Some(ahead.circle().clone())),
+            None => (GroupKey::generate(&mut rand::rng()), now, None),
         }
     }
 

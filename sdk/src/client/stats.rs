@@ -35,6 +35,8 @@ counters! {
     keys_rotated,
     /// Keys that were rekeyed to: by policy, for a grant that ended, or by hand.
     keys_rekeyed,
+    /// Keys that were made, and sent, before an end of paid time that was known.
+    keys_ahead,
     /// Key requests sent.
     key_requests_sent,
     /// Key requests that arrived from others and were looked at.

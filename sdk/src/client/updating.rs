@@ -12,6 +12,7 @@ use super::shared::{Shared, blocking};
 use super::stats::count;
 use crate::identity::UserId;
 use crate::permission::Refusal;
+use crate::publisher::{Circle, KeyAhead};
 use crate::stream::StreamId;
 use crate::time::Timestamp;
 
@@ -89,10 +90,10 @@ async fn carry_out(
     let mut publisher = publisher.lock().await;
     match method {
         KeyUpdateMethod::Rekey => {
-            let stored = make_current(shared, stream, &mut publisher, key).await?;
+            let made = make_current(shared, stream, &mut publisher, Some(key)).await?;
             drop(publisher);
             let turn = shared.handing.clone().acquire_owned().await.map_err(|_| ClientError::Stopped)?;
-            hand_out(shared, stream, &stored, turn).await
+            hand_out(shared, stream, &made, turn).await
         }
         KeyUpdateMethod::Rotate => rotate(shared, stream, &mut publisher, key, regardless).await,
     }
@@ -136,36 +137,47 @@ async fn rotate(
         return Err(ClientError::GrantEnded { ended });
     }
     let report = UpdateReport::of(key.id().clone());
+    publisher.ahead.discard();
     if let Some(first) = publisher.schedule.rotate(key) {
-        make_current(shared, stream, publisher, first.make_current).await?;
+        make_current(shared, stream, publisher, Some(first.make_current)).await?;
     }
     Ok(report)
 }
 
-/// The key is durable, then current; nothing queued survives it.
+/// A key that is to be handed out.
+pub(super) struct Made {
+    pub(super) stored: StoredKey,
+    /// Who was sent it ahead.
+    pub(super) circle: Option<Circle>,
+}
+
+/// The key is durable, then current; nothing queued survives it. Without one by hand it is the one made ahead for an end that is
+/// there, or a fresh one.
 pub(super) async fn make_current(
     shared: &Shared,
     stream: &StreamId,
     publisher: &mut StreamPublisher,
-    key: GroupKey,
-) -> Result<StoredKey, ClientError> {
+    by_hand: Option<GroupKey>,
+) -> Result<Made, ClientError> {
     publisher.ended(shared, stream).await;
+    // What is decided about the key ahead goes by what the rekey shuts out: the same list at the same moment.
     let (store, scope, now) = (shared.store.clone(), crate::scope(shared.user, stream), shared.now());
+    let (key, since, circle) = publisher.next_key(by_hand, now);
     let step = publisher.schedule.plan_rekey(key);
     let made = step.make_current.clone();
     let stored = blocking(move || {
-        store.make_current(&scope, &made, now.as_millis())?;
+        store.make_current(&scope, &made, since.as_millis())?;
         store.key(&scope, made.id())
     })
     .await??;
     let fallback =
-        StoredKey { key: step.make_current.clone(), since: now.as_millis(), until: None, origin: KeyOrigin::Made };
+        StoredKey { key: step.make_current.clone(), since: since.as_millis(), until: None, origin: KeyOrigin::Made };
     publisher.schedule.rekeyed(step);
     publisher.meter.rekeyed(now);
     count(&shared.counters.keys_rekeyed, 1);
     publisher.pre_agreed = stored.as_ref().is_some_and(|stored| stored.origin == KeyOrigin::PreAgreed);
     note_rekey(shared, stream, publisher, now).await?;
-    Ok(stored.unwrap_or(fallback))
+    Ok(Made { stored: stored.unwrap_or(fallback), circle })
 }
 
 /// Everybody known to have ended by `now` is shut out by the key that is current since then. A crash before this is durable
@@ -189,25 +201,39 @@ pub(super) async fn save_ends(shared: &Shared, stream: &StreamId, record: Vec<u8
 async fn hand_out(
     shared: &Arc<Shared>,
     stream: &StreamId,
-    stored: &StoredKey,
+    made: &Made,
     _turn: OwnedSemaphorePermit,
 ) -> Result<UpdateReport, ClientError> {
     // Whoever was given a key a moment ago counts too.
     shared.holders.flush().await;
-    handing::hand_out(shared.clone(), stream.clone(), stored.clone()).await
+    handing::hand_out(shared.clone(), stream.clone(), made.stored.clone(), made.circle.clone()).await
 }
 
 /// The same, behind a message that must not wait for anybody's confirmation. When holders that cannot be reached hold up so
 /// many already, nobody is sent this one: whoever may have it asks.
-pub(super) fn hand_out_behind(shared: &Arc<Shared>, stream: &StreamId, stored: StoredKey) {
+pub(super) fn hand_out_behind(shared: &Arc<Shared>, stream: &StreamId, made: Made) {
     let Ok(turn) = shared.handing.clone().try_acquire_owned() else {
         tracing::warn!(%stream, "too many keys are being handed out; whoever may have this one asks");
         return;
     };
     let (worker, stream) = (shared.clone(), stream.clone());
     shared.spawn(async move {
-        if let Err(error) = hand_out(&worker, &stream, &stored, turn).await {
+        if let Err(error) = hand_out(&worker, &stream, &made, turn).await {
             tracing::error!(%stream, %error, "the new key is not sent to everybody; whoever may have it asks");
+        }
+    });
+}
+
+/// Hands a key out that is not current yet. Waits for its turn, unless it is not ahead of time any more by then.
+pub(super) fn hand_out_ahead(shared: &Arc<Shared>, stream: &StreamId, ahead: &KeyAhead) {
+    let stored =
+        StoredKey { key: ahead.key().clone(), since: ahead.from().as_millis(), until: None, origin: KeyOrigin::Made };
+    let made = Made { stored, circle: Some(ahead.circle().clone()) };
+    let (worker, stream) = (shared.clone(), stream.clone());
+    shared.spawn(async move {
+        let Ok(turn) = worker.handing.clone().acquire_owned().await else { return };
+        if let Err(error) = hand_out(&worker, &stream, &made, turn).await {
+            tracing::error!(%stream, %error, "the next key is not sent to everybody ahead; it follows when it is current");
         }
     });
 }

@@ -7,7 +7,7 @@
 //! Endings are remembered by name for a day. What is older than that at a rekey counts as covered, or the list would grow
 //! for as long as the stream lives.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::identity::UserId;
@@ -32,6 +32,8 @@ pub struct EndWatch {
     known: Vec<Subscriber>,
     valid: Option<Valid>,
     ended: Vec<UserId>,
+    /// The earliest end that was ahead when it was last looked.
+    next: Option<Timestamp>,
     unsaved: bool,
     /// The source's change number when it was last asked, and up to which everything is learned or shut out.
     asked: u64,
@@ -88,8 +90,7 @@ impl EndWatch {
         }
         self.uncover(now);
         self.look(now);
-        let ahead = self.known.iter().filter_map(|s| s.grant.void_from()).filter(|void| *void > now).min();
-        self.valid = answered.then_some(Valid { changes, from: now, before: ahead });
+        self.valid = answered.then_some(Valid { changes, from: now, before: self.next });
     }
 
     /// The source cannot tell who subscribes, and these were given keys, by the grants of then: whoever of them was not known is
@@ -109,6 +110,35 @@ impl EndWatch {
     /// until it can, for without it nobody is given a key.
     pub fn is_blind(&self) -> bool {
         self.settled != Some(self.asked)
+    }
+
+    /// The moments after `now`, up to `until`, from which somebody who holds a grant is out.
+    pub(super) fn coming(&self, now: Timestamp, until: Timestamp) -> BTreeSet<Timestamp> {
+        if self.next.is_none_or(|next| until < next) {
+            return BTreeSet::new();
+        }
+        let ahead = self.known.iter().filter(|s| s.grant.revoked.is_none()).filter_map(|s| s.grant.void_from());
+        ahead.filter(|void| now < *void && *void <= until).collect()
+    }
+
+    /// The moments of the ends that are there and that no rekey shut out.
+    pub(super) fn open(&self, now: Timestamp) -> BTreeSet<Timestamp> {
+        self.endings(now).filter(|ending| !self.covered.holds(ending)).map(|(_, void)| void).collect()
+    }
+
+    /// Who holds a grant at `now` that holds at `then` as well.
+    pub(super) fn holding(&self, now: Timestamp, then: Timestamp) -> impl Iterator<Item = UserId> {
+        let holds = move |s: &&Subscriber| [now, then].iter().all(|at| s.grant.holds_at(*at).is_ok());
+        self.known.iter().filter(holds).map(|s| s.user)
+    }
+
+    /// Whether each who is known holds a grant at `now`.
+    pub(super) fn holds(&self, now: Timestamp) -> BTreeMap<UserId, bool> {
+        let mut all = BTreeMap::new();
+        for Subscriber { user, grant } in &self.known {
+            *all.entry(*user).or_default() |= grant.holds_at(now).is_ok();
+        }
+        all
     }
 
     /// Whether everybody could ask for the key in use, because the stream was public until `public_until`.
@@ -155,6 +185,7 @@ impl EndWatch {
         let open = self.endings(now).filter(|ending| !self.covered.holds(ending));
         let users: BTreeSet<UserId> = open.filter_map(|(who, _)| who).collect();
         self.ended = users.into_iter().collect();
+        self.next = self.known.iter().filter_map(|s| s.grant.void_from()).filter(|void| *void > now).min();
     }
 
     fn endings(&self, now: Timestamp) -> impl Iterator<Item = Ending> {

@@ -1,5 +1,6 @@
-//! The publisher's own state: where each chain stands, which key comes next, and who must be shut out. Pure: no clock, no store, no network.
+//! The publisher's own state: where each chain stands, which key comes next and is sent ahead, and who must be shut out. Pure: no clock, no store, no network.
 
+mod ahead;
 mod chain;
 mod ends;
 mod ledger;
@@ -7,6 +8,7 @@ mod meter;
 pub mod policy;
 mod schedule;
 
+pub use ahead::{Circle, KeyAhead, KeysAhead, LEAD};
 pub use chain::{BackDated, Chain};
 pub use ends::EndWatch;
 pub use ledger::{Entry, Given, GivenBy, GivenKey, GrantLedger, Holder, LedgerLimits, Place};

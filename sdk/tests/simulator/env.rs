@@ -29,6 +29,8 @@ pub(crate) struct Figures {
     pub(crate) refused_bytes: u64,
     pub(crate) bogus_answers: u64,
     pub(crate) rekeys: u64,
+    pub(crate) keys_ahead: u64,
+    pub(crate) ahead_used: u64,
     pub(crate) rotates: u64,
     pub(crate) rotates_refused: u64,
     pub(crate) restarts: u64,
@@ -58,6 +60,8 @@ pub(crate) struct Env {
     pub(crate) publishers: Vec<UserId>,
     pub(crate) subscribers: Vec<UserId>,
     pub(crate) broken: Option<Broken>,
+    /// When the last thing that was planned happens.
+    pub(crate) last_act: u64,
 }
 
 impl Env {
@@ -91,6 +95,17 @@ impl Env {
     /// Whether `user` may subscribe, by this publisher's source and clock, at this very moment.
     pub(crate) fn may_subscribe(&self, publisher: usize, stream: &StreamId, user: UserId) -> bool {
         self.grants.holds(&subscribing(publisher, stream, user), &self.clocks, self.now)
+    }
+
+    /// Whether `user` may subscribe at `moment` by this publisher's clock, by its source's latest word.
+    pub(crate) fn may_subscribe_then(
+        &self,
+        publisher: usize,
+        stream: &StreamId,
+        user: UserId,
+        moment: Timestamp,
+    ) -> bool {
+        self.grants.held_at(&subscribing(publisher, stream, user), moment.as_millis())
     }
 
     /// Whether `user` could subscribe at some true moment since then, by this publisher's source and clock.

@@ -69,6 +69,12 @@ impl Grants {
         ways(question).iter().any(|way| self.given(way, clocks, now))
     }
 
+    /// When the source's clock shows `moment`, by the latest word: given to this user, or to everybody.
+    pub(crate) fn held_at(&self, question: &Question, moment: u64) -> bool {
+        let latest = |way: &Question| self.0.get(way).and_then(|versions| versions.last())?.held;
+        ways(question).iter().filter_map(latest).any(|(first, last)| first <= moment && moment <= last)
+    }
+
     /// Whether it has begun and is not over, by the latest word: a clock set back before its beginning takes nothing from
     /// anybody who was let in.
     pub(crate) fn goes_on(&self, question: &Question, clocks: &Clocks, now: u64) -> bool {

@@ -71,6 +71,8 @@ pub(crate) enum Event {
     Unreachable(usize, usize, RequestId),
     /// A publisher's life finished checking the signature of a request.
     Checked(usize, usize, Place, Box<Checked>),
+    /// A publisher's life looks for ends that come.
+    Look(usize, usize),
     Act(Action),
 }
 

@@ -125,6 +125,7 @@ impl Plan {
         plan.changes(until, rng);
         plan.troubles(until, rng);
         plan.healing(until);
+        plan.around_ends(&mut StdRng::seed_from_u64(seed ^ 0xe0d5));
         plan
     }
 

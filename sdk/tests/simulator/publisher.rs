@@ -11,7 +11,7 @@ use veilcast::identity::Identity;
 use veilcast::key_store::{KeyStore, RecordStore, StoreError};
 use veilcast::message::{Draft, Payload, compose};
 use veilcast::permission::{LocalRegistry, PermissionCache, PermissionSource, StreamInfo};
-use veilcast::publisher::{Chain, EndWatch, KeySchedule, MessageStep, Meter, policy};
+use veilcast::publisher::{Chain, EndWatch, KeySchedule, KeysAhead, MessageStep, Meter, policy};
 use veilcast::stream::StreamId;
 use veilcast::wire::{Encryption, Frame, MessageContent, RequestId, Verified};
 use veilcast::{Timestamp, UserId, scope};
@@ -60,8 +60,9 @@ pub(crate) struct Desk {
     chains: BTreeMap<u32, Chain>,
     pub(crate) meter: Meter,
     pub(crate) ends: EndWatch,
+    pub(crate) ahead: KeysAhead,
     /// What the source last said of the stream.
-    info: Option<StreamInfo>,
+    pub(crate) info: Option<StreamInfo>,
     /// Keys queued by rotate since the last rekey: only these may ride.
     pub(crate) rotated: BTreeSet<String>,
 }
@@ -118,6 +119,7 @@ impl Publisher {
                 schedule: KeySchedule::resume(scope(self.user(), &stream), current.map(|stored| stored.key)),
                 chains: BTreeMap::new(),
                 ends,
+                ahead: KeysAhead::default(),
                 info: None,
                 rotated: BTreeSet::new(),
             };
@@ -133,6 +135,7 @@ impl Publisher {
             holders: BTreeMap::new(),
             admitted: BTreeSet::new(),
         });
+        self.look_soon(env);
     }
 
     /// Publishes a message nobody has seen before; with `dies` the process ends once the key is stored.

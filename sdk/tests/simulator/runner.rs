@@ -114,6 +114,7 @@ impl fmt::Display for Report {
             "{} key requests, {} keys handed out, {} refusals; {} rekeys, {} rotates, {} rotates refused",
             n.key_requests, n.keys_handed, n.refusals, n.rekeys, n.rotates, n.rotates_refused
         )?;
+        writeln!(f, "{} keys sent ahead of an end, {} of them used", n.keys_ahead, n.ahead_used)?;
         writeln!(
             f,
             "{} restarts, {} clocks set, {} disk failures; {} mischiefs: {} requests dropped, {} answers ignored, {} bytes refused",
@@ -150,6 +151,8 @@ impl Figures {
         self.refused_bytes += other.refused_bytes;
         self.bogus_answers += other.bogus_answers;
         self.rekeys += other.rekeys;
+        self.keys_ahead += other.keys_ahead;
+        self.ahead_used += other.ahead_used;
         self.rotates += other.rotates;
         self.rotates_refused += other.rotates_refused;
         self.restarts += other.restarts;

@@ -82,6 +82,38 @@ impl Plan {
         }
     }
 
+    /// Ends that are known beforehand: what happens shortly before and after them.
+    pub(crate) fn around_ends(&mut self, rng: &mut StdRng) {
+        let end_of = |act: &Action| match act {
+            Action::Permit { publisher, stream, subscriber, change: Change::Give { end: Some(end), .. } } => {
+                Some((*publisher, *stream, *subscriber, *end))
+            }
+            _ => None,
+        };
+        let ends: Vec<_> = self.acts.iter().filter_map(|(_, act)| end_of(act)).collect();
+        for (publisher, stream, subscriber, end) in ends {
+            let skews = self.skews.iter().filter(|(place, _)| *place == Place::Publisher(publisher));
+            let skew = skews.map(|(_, skew)| *skew).next().unwrap_or(0);
+            // The first moment without, by the publisher's clock.
+            let over = (end / 1000 * 1000 + 1000).saturating_add_signed(-skew).max(START + 3_000);
+            if rng.random_bool(0.3) {
+                self.acts.push((over - 2_500, Action::Publish { publisher, stream, part: 0 }));
+            }
+            for _ in 0..rng.random_range(0..3) {
+                self.acts.push((over + rng.random_range(0..400), Action::Publish { publisher, stream, part: 0 }));
+            }
+            let before = over - rng.random_range(0..2_000);
+            let change = match rng.random_range(0..10) {
+                0 | 1 => (rng.random_range(0..self.subscribers.len()), Change::TakeBack),
+                2 => (subscriber, Change::TakeBack),
+                3 => (subscriber, Change::Give { start: None, end: Some(end + 7_000) }),
+                _ => continue,
+            };
+            let (subscriber, change) = change;
+            self.acts.push((before, Action::Permit { publisher, stream, subscriber, change }));
+        }
+    }
+
     /// Clocks are set: by a little, and sometimes by minutes.
     fn clocks(&mut self, until: u64, rng: &mut StdRng) {
         let places = self.places();

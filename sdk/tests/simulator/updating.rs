@@ -2,18 +2,21 @@
 
 use veilcast::cipher::PublicKey;
 use veilcast::exchange::push;
-use veilcast::key_store::{GroupKey, KeyStore, StoreError, StoredKey};
+use veilcast::key_store::{GroupKey, KeyOrigin, KeyStore, StoreError, StoredKey};
 use veilcast::permission::{LocalRegistry, Period};
-use veilcast::publisher::Due;
+use veilcast::publisher::{Circle, Due, KeyAhead};
 use veilcast::stream::StreamId;
 use veilcast::{Grant, Permission, Refusal, Timestamp, UserId, scope};
 
 use crate::access::check;
 use crate::env::{Env, subscribing};
 use crate::grants::{Source, public};
-use crate::network::Body;
+use crate::network::{Body, Event};
 use crate::plan::Change;
 use crate::publisher::{Office, Publisher};
+
+/// Between two looks for ends that come, milliseconds.
+const LOOK: u64 = 500;
 
 impl Publisher {
     pub(crate) fn rotate(&mut self, env: &mut Env, stream: &StreamId) {
@@ -31,6 +34,7 @@ impl Publisher {
             env.figures.rotates_refused += 1;
             return Ok(());
         }
+        desk.ahead.discard();
         let next = GroupKey::generate(&mut self.rng);
         env.facts.made(user, stream, &next);
         env.figures.rotates += 1;
@@ -59,7 +63,7 @@ impl Publisher {
             due = Due::Rekey;
         }
         if due == Due::Rekey {
-            self.try_rekey(env, stream)?;
+            self.try_rekey(env, stream, false)?;
             due = self.due_after_rekey(stream, now);
         }
         if matches!(due, Due::RotateWith | Due::RotateBefore) {
@@ -91,23 +95,67 @@ impl Publisher {
         }
     }
 
+    /// The shell's task looks more often.
+    pub(crate) fn look_soon(&self, env: &mut Env) {
+        if env.now < env.last_act {
+            env.net.at(env.now + LOOK, Event::Look(self.number, self.life));
+        }
+    }
+
+    /// As the shell does whether anybody publishes or not: a key for each end that comes, to those who may read now and then.
+    pub(crate) fn look_ahead(&mut self, env: &mut Env, life: usize) {
+        if self.office.is_none() || self.life != life {
+            return;
+        }
+        for stream in self.streams.clone() {
+            self.make_ahead(env, &stream);
+        }
+        self.look_soon(env);
+    }
+
+    fn make_ahead(&mut self, env: &mut Env, stream: &StreamId) {
+        let (now, user) = (self.clock(env), self.user());
+        let Some(office) = &mut self.office else { return };
+        let Some(desk) = office.desks.get_mut(stream) else { return };
+        desk.ended(&office.registry, &self.disk, stream, now);
+        let Some(from) = desk.ahead.due(now, &desk.ends) else { return };
+        if desk.schedule.current().is_none() || desk.info.as_ref().is_none_or(|info| info.public) {
+            return;
+        }
+        let key = GroupKey::generate(&mut self.rng);
+        env.note(format_args!("publisher {} sends {} ahead of {from} on {stream}", self.number, key.id()));
+        env.facts.made(user, stream, &key);
+        env.figures.keys_ahead += 1;
+        let served_always = [Some(user), stream.owner()].into_iter().flatten();
+        let ahead = desk.ahead.make(from, key.clone(), now, &desk.ends, served_always);
+        let stored = StoredKey { key, since: from.as_millis(), until: None, origin: KeyOrigin::Made };
+        self.hand_out(env, stream, &stored, Some(ahead.circle()));
+    }
+
     pub(crate) fn rekey(&mut self, env: &mut Env, stream: &StreamId) {
-        if self.try_rekey(env, stream).is_err() {
+        if self.try_rekey(env, stream, true).is_err() {
             env.figures.disk_failures += 1;
         }
     }
 
-    /// The key is durable, then current, then handed to everybody who may have it.
-    fn try_rekey(&mut self, env: &mut Env, stream: &StreamId) -> Result<(), StoreError> {
+    /// The key is durable, then current, then handed to everybody who may have it and was not sent it ahead.
+    fn try_rekey(&mut self, env: &mut Env, stream: &StreamId, by_hand: bool) -> Result<(), StoreError> {
         let (now, user) = (self.clock(env), self.user());
         let Some(office) = &mut self.office else { return Ok(()) };
         let Some(desk) = office.desks.get_mut(stream) else { return Ok(()) };
         desk.ended(&office.registry, &self.disk, stream, now);
-        let key = GroupKey::generate(&mut self.rng);
+        if by_hand {
+            desk.ahead.discard();
+        }
+        let ahead = desk.ahead.take(now, &desk.ends);
+        env.figures.ahead_used += u64::from(ahead.is_some());
+        let since = ahead.as_ref().map_or(now, KeyAhead::from);
+        let key = ahead.as_ref().map(|ahead| ahead.key().clone());
+        let key = key.unwrap_or_else(|| GroupKey::generate(&mut self.rng));
         env.note(format_args!("publisher {} rekeys {stream} to {}", self.number, key.id()));
         env.facts.made(user, stream, &key);
         let step = desk.schedule.plan_rekey(key);
-        self.disk.make_current(&scope(user, stream), &step.make_current, now.as_millis())?;
+        self.disk.make_current(&scope(user, stream), &step.make_current, since.as_millis())?;
         let used = self.used.entry(stream.clone()).or_default();
         used.becomes_current(step.make_current.id(), true, env.now);
         let stored = self.disk.key(&scope(user, stream), step.make_current.id())?;
@@ -116,23 +164,31 @@ impl Publisher {
         desk.rotated.clear();
         env.figures.rekeys += 1;
         desk.note_rekey(&self.disk, stream, now)?;
-        stored.iter().for_each(|stored| self.hand_out(env, stream, stored));
+        let circle = ahead.as_ref().map(KeyAhead::circle);
+        stored.iter().for_each(|stored| self.hand_out(env, stream, stored, circle));
         Ok(())
     }
 
-    fn hand_out(&mut self, env: &mut Env, stream: &StreamId, stored: &StoredKey) {
+    fn hand_out(&mut self, env: &mut Env, stream: &StreamId, stored: &StoredKey, circle: Option<&Circle>) {
         let (now, place) = (self.clock(env), self.place());
         let Some(office) = &mut self.office else { return };
         let of_stream = office.holders.iter().filter(|((of, _), _)| of == stream);
         let holders: Vec<_> = of_stream.map(|((_, user), holder)| (*user, holder.clone())).collect();
         for (user, (at, public_key)) in holders {
-            if let Err(refusal) = office.may_subscribe(stream, user, now) {
-                if refusal.retry_after().is_none() {
+            if circle.is_some_and(|circle| !circle.join(user)) {
+                continue;
+            }
+            let checked = office.may_subscribe(stream, user, now);
+            if !checked.as_ref().is_ok_and(|grant| circle.is_none_or(|circle| circle.allows(grant))) {
+                circle.into_iter().for_each(|circle| circle.leave(user));
+                if checked.is_err_and(|refusal| refusal.retry_after().is_none()) {
                     office.holders.remove(&(stream.clone(), user));
                 }
                 continue;
             }
-            let may = env.may_subscribe(self.number, stream, user);
+            let since = Timestamp::from_millis(stored.since).max(now);
+            let may = env.may_subscribe(self.number, stream, user)
+                && env.may_subscribe_then(self.number, stream, user, since);
             env.must(may, "no key without a grant", || format!("publisher {} pushes to {user}", self.number));
             let public = PublicKey::from_der(&public_key).unwrap();
             let signed = push(stream, user, &public, stored, &self.identity, now, &mut self.rng).unwrap();

@@ -87,6 +87,7 @@ impl World {
             publishers: publishers.iter().map(Publisher::user).collect(),
             subscribers: subscribers.iter().map(Subscriber::user).collect(),
             broken: None,
+            last_act: plan.acts.iter().map(|(at, _)| *at).max().unwrap_or(START),
         };
         let (tight, skews) = (plan.tight, plan.skews.clone());
         let mut world = Self { env, streams, publishers, subscribers, hostile, tight, skews };
@@ -142,6 +143,7 @@ impl World {
             Event::Wake(number) => self.subscribers[number].woken(env),
             Event::Opened(number, life, opened) => self.subscribers[number].opened(env, life, opened),
             Event::Checked(number, life, from, checked) => self.publishers[number].checked(env, life, from, *checked),
+            Event::Look(number, life) => self.publishers[number].look_ahead(env, life),
             Event::Unreachable(number, life, id) => self.subscribers[number].unreachable(env, life, id),
             Event::Act(action) => {
                 env.note(format_args!("{action:?}"));

@@ -8,8 +8,8 @@ use veilcast_key_store::{GroupKey, KeyId, MemoryKeyStore, StoreError};
 
 use super::*;
 use crate::cipher::{OpenError, Recipient, RsaPair, TransportKey};
-use crate::permission::{Period, Permission};
-use crate::publisher::GrantLedger;
+use crate::permission::{Period, Permission, Subscriber};
+use crate::publisher::{EndWatch, GrantLedger, KeyAhead, KeysAhead};
 
 const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 /// Pairs that the simulated subscribers share, for making one takes longer than all the rest.
@@ -206,7 +206,7 @@ async fn of_a_thousand_holders_each_is_in_one_list_those_pushed_can_open_the_key
         _ => Ways::Here,
     };
     let (world, key) = (Arc::new(World::new(1000, ways)), new_key(KeyOrigin::Made));
-    let report = hand_out(world.clone(), world.stream.clone(), key.clone()).await.unwrap();
+    let report = hand_out(world.clone(), world.stream.clone(), key.clone(), None).await.unwrap();
 
     let no = [Ways::Ended, Ways::Unknown, Ways::EndsMeanwhile];
     let refused: Vec<UserId> = report.refused.iter().map(|(user, _)| *user).collect();
@@ -237,7 +237,7 @@ async fn of_a_thousand_holders_each_is_in_one_list_those_pushed_can_open_the_key
 async fn the_ledger_holds_what_a_hand_out_did_and_forgets_whom_it_refused_for_good() {
     let all = [Ways::Here, Ways::Away, Ways::Ended, Ways::Unknown, Ways::EndsMeanwhile];
     let (world, key) = (Arc::new(World::new(10, |n| all[n % 5])), new_key(KeyOrigin::Made));
-    hand_out(world.clone(), world.stream.clone(), key.clone()).await.unwrap();
+    hand_out(world.clone(), world.stream.clone(), key.clone(), None).await.unwrap();
 
     assert_eq!(
         world.holders(),
@@ -255,7 +255,7 @@ async fn the_ledger_holds_what_a_hand_out_did_and_forgets_whom_it_refused_for_go
     }
     // Whoever is there now gets the next one; who was refused is not even asked after.
     lock(&world.sent).clear();
-    let report = hand_out(world.clone(), world.stream.clone(), key).await.unwrap();
+    let report = hand_out(world.clone(), world.stream.clone(), key, None).await.unwrap();
     assert_eq!((report.pushed.len(), report.must_pull.len(), report.refused.len()), (2, 2, 2));
 }
 
@@ -263,7 +263,7 @@ async fn the_ledger_holds_what_a_hand_out_did_and_forgets_whom_it_refused_for_go
 async fn a_pre_agreed_key_is_wrapped_for_nobody() {
     let ways = |n| if n == 0 { Ways::Ended } else { Ways::Here };
     let (world, key) = (Arc::new(World::new(5, ways)), new_key(KeyOrigin::PreAgreed));
-    let report = hand_out(world.clone(), world.stream.clone(), key).await.unwrap();
+    let report = hand_out(world.clone(), world.stream.clone(), key, None).await.unwrap();
     assert_eq!((report.pushed.len(), report.must_pull.len(), report.refused.len()), (0, 4, 1));
     assert!(lock(&world.sent).is_empty());
 }
@@ -272,7 +272,7 @@ async fn a_pre_agreed_key_is_wrapped_for_nobody() {
 async fn a_ledger_that_cannot_be_read_further_is_an_error_and_not_a_report_that_leaves_people_out() {
     let (world, key) = (Arc::new(World::new(300, |_| Ways::Away)), new_key(KeyOrigin::Made));
     world.pages.store(1, Ordering::SeqCst);
-    let failed = hand_out(world.clone(), world.stream.clone(), key).await;
+    let failed = hand_out(world.clone(), world.stream.clone(), key, None).await;
     assert!(matches!(failed, Err(ClientError::Store(StoreError::Broken))), "{failed:?}");
     assert_eq!(lock(&world.sent).len(), PAGE, "those read before were sent it");
 }
@@ -280,7 +280,56 @@ async fn a_ledger_that_cannot_be_read_further_is_an_error_and_not_a_report_that_
 #[tokio::test(flavor = "multi_thread")]
 async fn with_no_holder_at_all_there_is_nothing_to_do() {
     let (world, key) = (Arc::new(World::new(0, |_| Ways::Here)), new_key(KeyOrigin::Made));
-    let report = hand_out(world.clone(), world.stream.clone(), key).await.unwrap();
+    let report = hand_out(world.clone(), world.stream.clone(), key, None).await.unwrap();
     let told: BTreeSet<UserId> = report.pushed.into_iter().chain(report.must_pull).collect();
     assert!(told.is_empty() && report.refused.is_empty());
+}
+
+/// A key for the end of the first holder's time, with its publisher's view of things.
+fn key_ahead(world: &World) -> (EndWatch, KeysAhead, KeyAhead) {
+    let (mut ends, mut ahead) = (EndWatch::default(), KeysAhead::default());
+    let listed = |(n, user): (usize, &UserId)| {
+        let period = if n == 0 { Period::until(NOW) } else { Period::ALWAYS };
+        Subscriber { user: *user, grant: Grant::new(Permission::Subscribe, period) }
+    };
+    ends.rekeyed(NOW.minus(Duration::from_secs(60)), None);
+    ends.learn(NOW, 1, Some(world.people.keys().enumerate().map(listed).collect()));
+    let from = ahead.due(NOW, &ends).unwrap();
+    let made = ahead.make(from, new_key(KeyOrigin::Made).key, NOW, &ends, []);
+    (ends, ahead, made)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_made_ahead_goes_to_those_in_its_circle_and_to_the_others_once_it_is_current() {
+    let (world, key) = (Arc::new(World::new(40, |_| Ways::Here)), new_key(KeyOrigin::Made));
+    let (mut ends, mut ahead, made) = key_ahead(&world);
+    let all: Vec<UserId> = world.people.keys().copied().collect();
+    let send =
+        async || hand_out(world.clone(), world.stream.clone(), key.clone(), Some(made.circle().clone())).await.unwrap();
+    assert_eq!(send().await.pushed, all[1..]);
+    assert_eq!(made.circle().joined(), all[1..]);
+    assert!(!lock(&world.checked).contains(&all[0]), "nobody is asked about him");
+    assert!(send().await.pushed.is_empty(), "nobody is sent it twice, and nobody is checked again");
+
+    let after = made.from();
+    ends.learn(after, 1, None);
+    assert!(ahead.take(after, &ends).is_some());
+    assert_eq!(send().await.pushed, all[..1], "in this test his permission holds again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_not_read_when_a_key_ahead_is_sent_is_not_in_its_circle_nor_is_anybody_once_it_is_discarded() {
+    let ways = |n| [Ways::Here, Ways::Ended, Ways::EndsMeanwhile, Ways::Unknown, Ways::Away][n % 5];
+    let (world, key) = (Arc::new(World::new(40, ways)), new_key(KeyOrigin::Made));
+    let (_, mut ahead, made) = key_ahead(&world);
+    let circle = made.circle().clone();
+    hand_out(world.clone(), world.stream.clone(), key.clone(), Some(circle.clone())).await.unwrap();
+    let expected: Vec<UserId> = world.those(&[Ways::Here, Ways::Away]);
+    let first = world.people.keys().next().unwrap();
+    assert_eq!(circle.joined(), expected.into_iter().filter(|user| user != first).collect::<Vec<_>>());
+
+    lock(&world.sent).clear();
+    ahead.discard();
+    hand_out(world.clone(), world.stream.clone(), key, Some(circle)).await.unwrap();
+    assert!(lock(&world.sent).is_empty());
 }
