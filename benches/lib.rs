@@ -1,68 +1,42 @@
-//! What the benches have in common: one identity, one stream, one key, one message.
+//! What the benches have in common.
+//!
+//! A bench is a program: it measures a sentence a user would say and, in the same run, a limit that nothing can beat; prints both
+//! with their ratio, and writes them to `target/bench/<bench>.json`, which `compare` reads.
+//!
+//! - [`Report`], [`Line`]: what was measured, where and when; [`Comparison`]: what changed since.
+//! - [`in_turn`], [`Sample`], [`percentile`]: measuring.
+//! - [`Child`], [`Command`]: real processes. A bench starts itself again with a role, and talks with it in lines.
+//! - [`roles`]: what such processes do: publish, subscribe, ask for keys, or gossip with no work of ours.
+//! - [`Counter`], [`bare_node`]: asking for keys.
+//! - [`Desk`]: one publisher with one key.
 
-use bytes::Bytes;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use veilcast::cipher::MessageCipher;
-use veilcast::key_store::{GroupKey, KeyId};
-use veilcast::message::{Draft, compose};
-use veilcast::wire::{MessageContent, MessageRef, Received};
-use veilcast::{Identity, Payload, StreamId, Timestamp};
+mod asking;
+mod child;
+mod compare;
+mod desk;
+mod machine;
+mod measure;
+mod report;
+pub mod roles;
 
-/// A publisher with a derived key, ready to seal.
-#[derive(Debug)]
-pub struct Desk {
-    /// Who signs.
-    pub identity: Identity,
-    /// The stream.
-    pub stream: StreamId,
-    /// The group key.
-    pub key: GroupKey,
-    cipher: MessageCipher,
-    rng: StdRng,
-}
+pub use asking::{Counter, bare_node};
+pub use child::{Child, Command, Parent};
+pub use compare::{Change, Comparison, Verdict, read_reports};
+pub use desk::Desk;
+pub use machine::{Machine, Usage, cores, target_folder};
+pub use measure::{Sample, in_turn, is_quick, percentile, quick_or, timed};
+pub use report::{Better, Line, Report};
 
-impl Desk {
-    /// Always the same one.
-    ///
-    /// # Panics
-    /// Never: the constants are valid.
-    pub fn new() -> Self {
-        let identity = Identity::from_secret_bytes(&[1; 32]).expect("a valid secret");
-        let stream = StreamId::of(identity.user(), "bench").expect("a valid path");
-        let key = GroupKey::new(KeyId::new("bench").expect("a valid id"), &[2; 32]).expect("32 bytes");
-        let cipher = MessageCipher::new(&veilcast::scope(identity.user(), &stream), &key);
-        Self { identity, stream, key, cipher, rng: StdRng::seed_from_u64(1) }
-    }
+/// What a bench, and each part of it, comes to.
+pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-    /// Seals and signs one message of `payload`, as publishing does.
-    ///
-    /// # Panics
-    /// Never: the draft is valid.
-    pub fn seal_and_sign(&mut self, payload: &Payload) -> Bytes {
-        let draft = Draft {
-            part: self.stream.part(0).expect("partition 0"),
-            chain: [3; 16],
-            at: MessageRef { timestamp: Timestamp::from_millis(1_700_000_000_000), sequence: 7 },
-            previous: None,
-            key_updates: Vec::new(),
-        };
-        let sealed = compose(draft, payload, Some((self.key.id(), &self.cipher)), &self.identity, &mut self.rng);
-        sealed.expect("a valid draft").envelope().clone()
-    }
-
-    /// Decodes, verifies and opens a message, as subscribing does. The length of the plaintext.
-    ///
-    /// # Panics
-    /// When the envelope is not one that [`Desk::seal_and_sign`] made.
-    pub fn verify_and_open(&self, envelope: &Bytes) -> usize {
-        let verified = Received::<MessageContent>::decode(envelope).expect("well-formed").verify().expect("signed");
-        self.cipher.open(verified.content().header(), &verified.content().payload).expect("sealed here").len()
-    }
-}
-
-impl Default for Desk {
-    fn default() -> Self {
-        Self::new()
+/// The `main` of every bench: a process that was started for a role takes it on, any other runs the bench.
+///
+/// # Errors
+/// Those of the bench or the role.
+pub fn run(bench: impl FnOnce() -> Outcome<()>) -> Outcome<()> {
+    match child::role() {
+        Some((role, arguments)) => roles::take_on(&role, &arguments),
+        None => bench(),
     }
 }

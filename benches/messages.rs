@@ -1,66 +1,49 @@
-//! "Publishing a message costs little more than its signature, and so does reading one."
+//! "Publishing a message costs little more than its signature, and reading one little more than its recovery."
 //!
-//! The limit is the signature operation alone, on the same bytes in the same run: sign, and recover the signer.
+//! The limit is the signature operation alone, on the same bytes, in turn with the work: sign, and recover the signer.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use veilcast::Payload;
 use veilcast::identity::Domain;
-use veilcast_benches::Desk;
+use veilcast_benches::{Desk, Line, Outcome, Report, in_turn, quick_or, run};
 
 const SIZES: [usize; 4] = [64, 256, 4096, 65_536];
+/// The size that the target ratio is for.
+const TARGET_SIZE: usize = 256;
+const TARGET: f64 = 1.3;
+/// Calls whose mean counts as one value.
+const CALLS: u32 = 20;
 
-fn messages(criterion: &mut Criterion) {
+fn measure(report: &mut Report, size: usize) {
     let mut desk = Desk::new();
-    let mut group = criterion.benchmark_group("messages");
-    for size in SIZES {
-        let payload = Payload::binary(vec![5; size]);
-        let envelope = desk.seal_and_sign(&payload);
-        let signature = desk.identity.sign(Domain::Message, &envelope);
-        group.throughput(Throughput::Bytes(size as u64));
-        group.bench_function(BenchmarkId::new("limit: sign", size), |b| {
-            b.iter(|| desk.identity.sign(Domain::Message, black_box(&envelope)));
-        });
-        group.bench_function(BenchmarkId::new("seal and sign", size), |b| {
-            b.iter(|| desk.seal_and_sign(black_box(&payload)));
-        });
-        group.bench_function(BenchmarkId::new("limit: recover", size), |b| {
-            b.iter(|| signature.signer(Domain::Message, black_box(&envelope)));
-        });
-        group.bench_function(BenchmarkId::new("verify and open", size), |b| {
-            b.iter(|| desk.verify_and_open(black_box(&envelope)));
-        });
-    }
-    group.finish();
-    ratios(&mut desk);
-}
-
-/// Interleaved, so that a noisy machine disturbs both sides alike.
-fn ratios(desk: &mut Desk) {
-    const ROUNDS: u32 = 4000;
-    let payload = Payload::binary(vec![5; 256]);
+    let payload = Payload::binary(vec![5; size]);
     let envelope = desk.seal_and_sign(&payload);
-    let signature = desk.identity.sign(Domain::Message, &envelope);
-    let mut spent = [Duration::ZERO; 4];
-    for _ in 0..ROUNDS {
-        spent[0] += timed(|| desk.identity.sign(Domain::Message, &envelope));
-        spent[1] += timed(|| desk.seal_and_sign(&payload));
-        spent[2] += timed(|| signature.signer(Domain::Message, &envelope).is_ok());
-        spent[3] += timed(|| desk.verify_and_open(&envelope));
+    let (signer, opener) = (desk.identity.clone(), Desk::new());
+    let signature = signer.sign(Domain::Message, &envelope);
+    let rounds = quick_or(5, if size > 4096 { 60 } else { 300 });
+    let [sign, seal, recover, open] = in_turn(
+        rounds,
+        CALLS,
+        [
+            &mut || _ = black_box(signer.sign(Domain::Message, black_box(&envelope))),
+            &mut || _ = black_box(desk.seal_and_sign(black_box(&payload))),
+            &mut || _ = black_box(signature.signer(Domain::Message, black_box(&envelope))),
+            &mut || _ = black_box(opener.verify_and_open(black_box(&envelope))),
+        ],
+    );
+    for (name, work, limit, limit_is) in
+        [("seal and sign", seal, sign, "sign alone"), ("verify and open", open, recover, "recover alone")]
+    {
+        let line = Line::cost(format!("{name} {size} B"), "us", 1e6, &work).limit(limit.median() * 1e6, limit_is);
+        report.line(if size == TARGET_SIZE { line.target_ratio(TARGET) } else { line });
     }
-    let ratio = |work: Duration, limit: Duration| work.as_secs_f64() / limit.as_secs_f64();
-    println!("256 B, {ROUNDS} interleaved rounds, target 1.30:");
-    println!("  seal and sign   / sign    = {:.2}  ({:?} each)", ratio(spent[1], spent[0]), spent[1] / ROUNDS);
-    println!("  verify and open / recover = {:.2}  ({:?} each)", ratio(spent[3], spent[2]), spent[3] / ROUNDS);
 }
 
-fn timed<T>(work: impl FnOnce() -> T) -> Duration {
-    let start = Instant::now();
-    black_box(work());
-    start.elapsed()
+fn main() -> Outcome<()> {
+    run(|| {
+        let mut report = Report::begin("messages")?;
+        SIZES.into_iter().for_each(|size| measure(&mut report, size));
+        report.save()
+    })
 }
-
-criterion_group!(benches, messages);
-criterion_main!(benches);

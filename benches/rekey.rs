@@ -1,4 +1,4 @@
-//! "A rekey reaches a thousand subscribers in little more time than their RSA encryptions take on all cores."
+//! "A rekey reaches a thousand subscribers, or ten thousand, in little more time than their RSA encryptions take on all cores."
 //!
 //! The rekey is a whole one: the ledger is read, everybody checked again, the key wrapped, signed and sent on its way. Nobody is
 //! there to confirm it, so that what is measured is the publisher's work.
@@ -6,9 +6,6 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use veilcast::cipher::{PublicKey, Recipient, RsaPair, encapsulate};
 use veilcast::client::{Client, KeyUpdateMethod, Keypair, StreamOptions};
 use veilcast::exchange::push;
@@ -16,8 +13,10 @@ use veilcast::key_store::{GroupKey, KeyId, KeyOrigin, KeyScope, MemoryKeyStore, 
 use veilcast::publisher::{Entry, Given, GivenBy, GrantLedger, Place};
 use veilcast::wire::RequestId;
 use veilcast::{Identity, Period, Permission, StreamId, Timestamp, UserId};
+use veilcast_benches::{Line, Outcome, Report, Sample, cores, in_turn, quick_or, run, timed};
 
-const SUBSCRIBERS: u32 = 1000;
+/// Ledger entries written at once.
+const AT_ONCE: usize = 1000;
 
 fn user(n: u32) -> UserId {
     let mut bytes = [5; 20];
@@ -25,21 +24,20 @@ fn user(n: u32) -> UserId {
     UserId::from_bytes(bytes)
 }
 
-/// Everybody at once, shared among the cores.
-fn on_all_cores(one: impl Fn(u32) + Sync) {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u32;
+/// Each of so many at once, shared among the cores.
+fn on_all_cores(count: u32, one: impl Fn(u32) + Sync) {
     std::thread::scope(|threads| {
-        for core in 0..cores {
+        for core in 0..cores() as u32 {
             let one = &one;
-            threads.spawn(move || (core..SUBSCRIBERS).step_by(cores as usize).for_each(one));
+            threads.spawn(move || (core..count).step_by(cores()).for_each(one));
         }
     });
 }
 
-/// A publisher whose ledger knows a thousand holders, none of whom is there.
-async fn publisher(identity: &Identity, public_key: &[u8]) -> (Client, StreamId) {
+/// A publisher whose ledger knows so many holders, none of whom is there.
+async fn publisher(identity: &Identity, public_key: &[u8], holders: u32) -> Outcome<(Client, StreamId)> {
     let store = Arc::new(MemoryKeyStore::default());
-    let stream = StreamId::of(identity.user(), "bench").expect("a valid path");
+    let (stream, key) = (StreamId::of(identity.user(), "bench")?, KeyId::new("before")?);
     let given = |n| Given {
         stream: stream.clone(),
         user: user(n),
@@ -49,60 +47,76 @@ async fn publisher(identity: &Identity, public_key: &[u8]) -> (Client, StreamId)
             public_key: public_key.to_vec(),
         },
         grant: Period::ALWAYS,
-        keys: vec![(KeyId::new("before").expect("a valid id"), Timestamp::ZERO)],
+        keys: vec![(key.clone(), Timestamp::ZERO)],
         at: Timestamp::ZERO,
         by: GivenBy::Answer,
     };
-    let entries: Vec<_> = (0..SUBSCRIBERS).map(|n| Entry::Given(given(n))).collect();
-    GrantLedger::new(store.clone(), identity.user()).write(&entries).expect("it is written");
-    let publisher = Client::builder(identity.clone()).store(store).start().await.expect("it starts");
-    publisher.create_stream("bench", StreamOptions::default()).await.expect("a new stream");
-    for n in 0..SUBSCRIBERS {
-        let granted = publisher.grant(&stream, user(n), Permission::Subscribe, Period::ALWAYS).await;
-        granted.expect("it is granted");
+    let entries: Vec<_> = (0..holders).map(|n| Entry::Given(given(n))).collect();
+    let ledger = GrantLedger::new(store.clone(), identity.user());
+    entries.chunks(AT_ONCE).try_for_each(|entries| ledger.write(entries))?;
+    let publisher = Client::builder(identity.clone()).store(store).start().await?;
+    publisher.create_stream("bench", StreamOptions::default()).await?;
+    for n in 0..holders {
+        publisher.grant(&stream, user(n), Permission::Subscribe, Period::ALWAYS).await?;
     }
-    (publisher, stream)
+    Ok((publisher, stream))
 }
 
-fn rekey(criterion: &mut Criterion) {
-    let pair = RsaPair::generate(2048, &mut StdRng::seed_from_u64(1)).expect("a pair");
-    let public = PublicKey::from_der(pair.public().as_der()).expect("its public half");
-    let identity = Identity::from_secret_bytes(&[1; 32]).expect("a valid secret");
-    let scope = KeyScope::new([1; 20], "bench");
-    criterion.bench_function("rekey: 1,000 RSA-2048 encryptions on all cores (the limit)", |b| {
-        b.iter(|| {
-            on_all_cores(|n| {
+/// The limit, the wraps alone, and whole rekeys, in turn; seconds of each.
+fn measure(pair: &RsaPair, holders: u32, rounds: usize) -> Outcome<[Sample; 3]> {
+    let (identity, scope) = (Identity::from_secret_bytes(&[1; 32])?, KeyScope::new([1; 20], "bench"));
+    let public = PublicKey::from_der(pair.public().as_der())?;
+    let key = StoredKey {
+        key: GroupKey::new(KeyId::new("after")?, &[2; 32])?,
+        since: 0,
+        until: None,
+        origin: KeyOrigin::Made,
+    };
+    let runtime = tokio::runtime::Runtime::new()?;
+    let (client, stream) = runtime.block_on(publisher(&identity, pair.public().as_der(), holders))?;
+    let (mut limits, mut wraps, mut rekeys) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let mut alone = || {
+            on_all_cores(holders, |n| {
                 let recipient = Recipient { scope: &scope, subscriber: user(n), request: RequestId([0; 16]) };
-                drop(black_box(encapsulate(recipient, &public, &mut rand::rng()).expect("encrypted")));
+                _ = black_box(encapsulate(recipient, &public, &mut rand::rng()).is_ok());
             });
-        });
-    });
-
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let (client, stream) = runtime.block_on(publisher(&identity, pair.public().as_der()));
-    let key = GroupKey::new(KeyId::new("after").expect("a valid id"), &[2; 32]).expect("32 bytes");
-    let key = StoredKey { key, since: 0, until: None, origin: KeyOrigin::Made };
-    criterion.bench_function("rekey: 1,000 pushes parsed, wrapped and signed on all cores", |b| {
-        b.iter(|| {
-            on_all_cores(|n| {
-                let public = PublicKey::from_der(pair.public().as_der()).expect("a public key");
-                let made = push(&stream, user(n), &public, &key, &identity, Timestamp::ZERO, &mut rand::rng());
-                drop(black_box(made.expect("wrapped and signed")));
+        };
+        let mut pushes = || {
+            on_all_cores(holders, |n| {
+                let public = PublicKey::from_der(pair.public().as_der());
+                let made = public.map(|public| {
+                    push(&stream, user(n), &public, &key, &identity, Timestamp::ZERO, &mut rand::rng()).is_ok()
+                });
+                _ = black_box(made.is_ok());
             });
-        });
-    });
-    criterion.bench_function("rekey: a whole one over 1,000 holders who are away", |b| {
-        b.iter(|| {
-            let report = runtime.block_on(client.update_encryption_key(&stream, KeyUpdateMethod::Rekey, None));
-            assert_eq!(report.expect("a report").must_pull.len(), SUBSCRIBERS as usize);
-        });
-    });
+        };
+        let [alone, pushes] = in_turn(1, 1, [&mut alone, &mut pushes]);
+        limits.push(alone.median());
+        wraps.push(pushes.median());
+        let (took, report) =
+            timed(|| runtime.block_on(client.update_encryption_key(&stream, KeyUpdateMethod::Rekey, None)));
+        if report?.must_pull.len() != holders as usize {
+            return Err("a rekey passed somebody over".into());
+        }
+        rekeys.push(took.as_secs_f64());
+    }
     runtime.block_on(client.stop());
+    Ok([limits, wraps, rekeys].map(Sample::of))
 }
 
-criterion_group! {
-    name = benches;
-    config = Criterion::default().sample_size(10);
-    targets = rekey
+fn main() -> Outcome<()> {
+    run(|| {
+        let mut report = Report::begin("rekey")?;
+        let pair = RsaPair::generate(2048, &mut rand::rng())?;
+        for (holders, rounds) in quick_or(&[(20, 1)][..], &[(1000, 10), (10_000, 3)]) {
+            let [limit, wraps, whole] = measure(&pair, *holders, *rounds)?;
+            let (limit, limit_is) = (limit.median() * 1e3, "RSA-2048 on all cores");
+            let line = Line::cost(format!("{holders} keys parsed, wrapped and signed on all cores"), "ms", 1e3, &wraps);
+            report.line(line.limit(limit, limit_is));
+            let line = Line::cost(format!("a rekey of {holders} holders who are away"), "ms", 1e3, &whole);
+            report.line(line.limit(limit, limit_is).target_ratio(1.2));
+        }
+        report.save()
+    })
 }
-criterion_main!(benches);
