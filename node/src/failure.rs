@@ -67,6 +67,8 @@ pub(crate) enum Failure {
         "what was signed for a user is taken back all at once; leave --permission away, or name one grant with: veilcast grant revoke STREAM --serial N"
     )]
     RevokedTogether,
+    #[error("storage nodes are named in records that a stream's owner signs; add --registry grants")]
+    UnsignedStorage,
     #[error(transparent)]
     Announce(#[from] AnnounceError),
     #[error(transparent)]
@@ -110,7 +112,8 @@ impl Failure {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::OutputClosed => Exit::Done,
-            Self::StreamId(_) | Self::Key(_) | Self::Log(_) | Self::Config(_) | Self::RevokedTogether => Exit::Usage,
+            Self::StreamId(_) | Self::Key(_) | Self::Log(_) | Self::Config(_) => Exit::Usage,
+            Self::RevokedTogether | Self::UnsignedStorage => Exit::Usage,
             Self::KeyInput(error) => error.exit(),
             Self::Chain(error) => error.exit(),
             Self::KeyFetch(error) => error.exit(),

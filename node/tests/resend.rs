@@ -123,3 +123,41 @@ fn resend_says_what_it_needs() {
     home.run(&["node", "--store-age", "1d"]).failed(2, &["--store"]);
     home.run(&["node", "--store", &stream, "--store-size", "many"]).failed(2, &["500MB"]);
 }
+
+#[test]
+fn a_node_keeps_what_the_owners_record_assigns_to_it() {
+    let (owner, buyer, keeper) = (Home::new(), Home::new(), Home::new());
+    let named = ["stream", "create", "prices", "--storage", &keeper.address()];
+    let stream = owner.run(&[&named[..], &SIGNED].concat()).ok();
+    let lines = owner.run(&["grant", "issue", &stream, &buyer.address()]).ok();
+    buyer.run_with(&["grant", "import"], lines.as_bytes()).ok();
+    assert!(owner.run(&["grant", "show", &stream]).ok().contains(&format!("{} keeps its messages", keeper.address())));
+    let record = owner.run(&["grant", "show", &stream, "--lines"]).ok();
+    keeper.run_with(&["grant", "import"], record.as_bytes()).ok();
+    let args = ["node", "--listen", LOCAL, "--store-assigned", &owner.address()];
+    let node = keeper.start(&[&args[..], &SIGNED].concat());
+    let at = node.stdout.wait_for("/p2p/");
+    let market = Market { owner, buyer, keeper, node, at, stream };
+    market.publish(&numbered(0..5).join("\n"));
+    let publisher = market.publishing();
+    assert_eq!(market.resend(&market.buyer, &["--last", "9"]).ok().lines().count(), 5);
+    drop(publisher);
+
+    let no_more = ["stream", "set", &market.stream, "--no-storage", &market.keeper.address()];
+    market.owner.run(&[&no_more[..], &SIGNED].concat()).ok();
+    let shown = market.owner.run(&["grant", "show", &market.stream, "--json"]).ok();
+    assert_eq!(serde_json::from_str::<Value>(&shown).unwrap()["storage"], serde_json::json!([]));
+}
+
+#[test]
+fn storage_nodes_are_named_in_signed_records_alone() {
+    let home = Home::new();
+    let stream = home.stream("prices");
+    for args in [
+        ["node", "--store-assigned", &home.address()].as_slice(),
+        &["stream", "create", "other", "--storage", &home.address()],
+        &["stream", "set", &stream, "--storage", &home.address()],
+    ] {
+        home.run(args).failed(2, &["--registry grants"]);
+    }
+}

@@ -14,12 +14,12 @@ use support::*;
 use veilcast::client::{Client, ClientError, Delivery, Replay, StreamOptions, Subscription};
 use veilcast::key_store::MemoryKeyStore;
 use veilcast::message::{Draft, compose};
-use veilcast::permission::{LocalRegistry, PermissionSource};
+use veilcast::permission::{LocalRegistry, PermissionSource, StreamSettings};
 use veilcast::storage::{MemoryMessageStore, MessageStore, Query, StorageLimits};
 use veilcast::subscriber::StorageFault;
 use veilcast::time::{Clock, SystemClock};
-use veilcast::wire::{Frame, MessageContent, MessageRef, Received, StorageRecord};
-use veilcast::{Event, Payload, Period, Permission, Refusal, StreamId, Timestamp};
+use veilcast::wire::{Frame, MessageContent, MessageRef, Received, StorageRecord, Verified};
+use veilcast::{Event, Payload, Period, Permission, Refusal, StreamId, Timestamp, UserId};
 
 /// A publisher, and storage nodes that go by the same registry.
 struct Depot {
@@ -354,4 +354,110 @@ async fn a_gap_is_filled_from_storage_and_what_nobody_has_is_reported_and_blocks
     });
     assert_eq!(until.await, lost);
     assert_eq!(next_text(&mut subscription).await, "5");
+}
+
+/// An owner whose record names a storage node, which goes by its records, and a reader with a grant.
+struct Assigned {
+    net: Net,
+    owner: Client,
+    node: Client,
+    reader: Client,
+    stream: StreamId,
+}
+
+impl Assigned {
+    async fn new() -> Self {
+        let net = Net::start().await;
+        let owner = net.join(net.builder(1).signed_grants()).await;
+        let stream = owner.set_up_stream("s", settings(vec![identity(2).user()])).await.unwrap();
+        let store = Arc::new(MemoryMessageStore::new(StorageLimits::default()));
+        let builder = net.builder(2).signed_grants().storage(store, []).assigned_by([owner.user()]);
+        let node = net.join(builder).await;
+        let reader = net.join(net.builder(3).signed_grants()).await;
+        let grant = owner.issue_grant(&stream, reader.user(), Permission::Subscribe, Period::ALWAYS).await.unwrap();
+        for line in [owner.stream_record(&stream).await.unwrap().unwrap(), grant] {
+            reader.import_grant(&line).await.unwrap();
+        }
+        Self { net, owner, node, reader, stream }
+    }
+
+    async fn read(&self) -> (Vec<String>, Vec<Event>) {
+        rest(self.reader.resend(&self.stream, Replay::from(Timestamp::ZERO)).await.unwrap()).await
+    }
+}
+
+fn settings(storage: Vec<UserId>) -> StreamSettings {
+    StreamSettings { partitions: 1, public: false, publishers: Vec::new(), storage }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_stores_the_streams_whose_record_names_it_and_no_longer_than_it_does() {
+    let assigned = Assigned::new().await;
+    let Assigned { net, owner, node, reader, stream } = &assigned;
+    // Somebody takes part in the stream, so the node looks for its record.
+    let live = reader.subscribe(stream).await.unwrap();
+    net.ready(owner, stream, 2).await;
+    announced(net, stream, 1).await;
+    for n in numbers(0..3) {
+        say(owner, stream, &n).await;
+    }
+    holds(node, 3).await;
+    drop(live);
+    assert_eq!(assigned.read().await.0, numbers(0..3));
+
+    owner.set_up_stream("s", settings(Vec::new())).await.unwrap();
+    let refused = Event::StorageFault { node: node.user(), fault: StorageFault::Refused(Refusal::Policy) };
+    until(async || assigned.read().await.1.contains(&refused)).await;
+    assert_eq!(node.storage_state().await.unwrap().unwrap().messages, 3, "what there is stays until it is given up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_who_take_every_place_in_the_dht_do_not_hide_the_node_that_the_owner_names() {
+    let assigned = Assigned::new().await;
+    let Assigned { net, owner, node, stream, .. } = &assigned;
+    node.import_grant(&owner.stream_record(stream).await.unwrap().unwrap()).await.unwrap();
+    net.ready(owner, stream, 1).await;
+    announced(net, stream, 1).await;
+    say(owner, stream, "0").await;
+    holds(node, 1).await;
+    let (raw, squatter) = (Raw::start(&net.address).await, identity(9));
+    let now = SystemClock.now().plus(Duration::from_secs(30));
+    for slot in StorageRecord::slots() {
+        let (peer, addresses) = (raw.network.local_peer().to_bytes(), Vec::new());
+        let (issued, expires) = (now, now.plus(Duration::from_secs(600)));
+        let node = squatter.user();
+        let record = StorageRecord { stream: stream.clone(), node, peer, addresses, issued, expires, slot };
+        let envelope = Verified::sign(record, &squatter).unwrap().envelope().to_vec();
+        let key = StorageRecord::dht_key(stream, slot);
+        raw.network.put_record(key, envelope, Duration::from_secs(600)).await.unwrap();
+    }
+    raw.network.stop().await;
+    let (texts, events) = assigned.read().await;
+    assert_eq!(texts, numbers(0..1), "{events:?}");
+    assert_eq!(events.last(), Some(&Event::HistoryEnd { messages: 1, complete: true }), "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_assign_streams_only_of_owners_that_were_named_to_a_node_that_goes_by_signed_records() {
+    let net = Net::start().await;
+    let store = || Arc::new(MemoryMessageStore::new(StorageLimits::default()));
+    let unsigned = net.builder(2).storage(store(), []).assigned_by([identity(1).user()]).start().await;
+    assert!(matches!(unsigned, Err(ClientError::Network(_))));
+
+    let owner = net.join(net.builder(1).signed_grants()).await;
+    let builder = net.builder(2).signed_grants().storage(store(), []).assigned_by([identity(4).user()]);
+    let node = net.join(builder).await;
+    // The one that counts comes last: when its stream is kept, the other's record was read as well.
+    let other = net.join(net.builder(4).signed_grants()).await;
+    for owner in [&owner, &other] {
+        let stream = owner.set_up_stream("s", settings(vec![node.user()])).await.unwrap();
+        node.import_grant(&owner.stream_record(&stream).await.unwrap().unwrap()).await.unwrap();
+    }
+    let of = |owner: &Client| StreamId::of(owner.user(), "s").unwrap();
+    announced(&net, &of(&other), 1).await;
+    let raw = Raw::leaf(&net.address).await;
+    for slot in StorageRecord::slots() {
+        let found = raw.network.get_record(StorageRecord::dht_key(&of(&owner), slot)).await.unwrap();
+        assert!(found.is_empty());
+    }
 }

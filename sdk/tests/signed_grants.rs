@@ -47,7 +47,9 @@ impl Desk {
         let issuer = Issuer::new(identity(OWNER), owner.clone());
         let stream = StreamId::of(user(OWNER), "prices").unwrap();
         let publishers = vec![user(PUBLISHER)];
-        issuer.set_up(&stream, &StreamSettings { partitions: 1, public: false, publishers }, start).unwrap();
+        issuer
+            .set_up(&stream, &StreamSettings { partitions: 1, public: false, publishers, storage: Vec::new() }, start)
+            .unwrap();
         let store = Arc::new(MemoryKeyStore::default());
         let publisher = publisher(&net, store.clone(), clock.clone()).await;
         let key = group_key("the-key", 0x5a);
@@ -277,7 +279,8 @@ async fn a_serial_taken_back_is_refused_however_often_it_is_shown_also_after_a_r
 async fn a_record_and_what_it_takes_back_reach_a_running_publisher_and_readers_through_the_dht_after_the_owner_left() {
     let net = Net::start().await;
     let owner = net.join(net.builder(OWNER).signed_grants()).await;
-    let settings = StreamSettings { partitions: 1, public: false, publishers: vec![user(PUBLISHER)] };
+    let settings =
+        StreamSettings { partitions: 1, public: false, publishers: vec![user(PUBLISHER)], storage: Vec::new() };
     let stream = owner.set_up_stream("prices", settings).await.unwrap();
     let mut quick = config();
     quick.stream_record_refresh = Duration::from_millis(100);

@@ -12,7 +12,7 @@ use veilcast::wire::{
     MessageContent, MessageRef, OWNERS_REGISTRY, PublisherRecord, RequestId, ResendPage, ResendRequest, Revocation,
     Revoked, SignedGrant, Span, StorageRecord, StreamRecord, UpdateKind, Verified, Wanted,
 };
-use veilcast::{Identity, Period, Permission, Refusal};
+use veilcast::{Identity, Period, Permission, Refusal, UserId};
 
 use super::Seed;
 use crate::cast::{NOW, identity, key, key_id, pair, publisher, rng, scope, stream, subscriber};
@@ -141,6 +141,7 @@ fn stream_record() -> Verified<StreamRecord> {
         issued: NOW,
         expires: NOW.plus(Duration::from_secs(24 * 3600)),
         revocations: vec![Revocation { what: Revoked::Serial(9), at: NOW }, Revocation { what: of_user, at: NOW }],
+        storage: vec![UserId::from_bytes([12; 20])],
     };
     signed(content, &publisher())
 }

@@ -22,6 +22,7 @@ pub(crate) struct NetworkArgs {
 
 /// `veilcast node`
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("storing").multiple(true).args(["store", "store_assigned"]))]
 #[command(after_help = "\
 Examples:
   veilcast node                                          TCP and QUIC on port 4100
@@ -29,9 +30,13 @@ Examples:
   veilcast node --bootstrap /ip4/203.0.113.7/tcp/4100/p2p/12D3KooW...
   veilcast node --store STREAM --registry grants         keep the messages of a stream, for 30 days:
                 --store-age 30d                          (after veilcast identity new, veilcast grant import)
+  veilcast node --store-assigned 0xOWNER --registry grants     keep each stream of this owner whose record names this
+                                                         node (veilcast stream set STREAM --storage ADDRESS)
 
 With --store it keeps the sealed messages of these streams, which it cannot read, and gives them to whoever may subscribe;
---registry says who may publish and subscribe. Prints its addresses on stdout, one a line; give one of them to publish and subscribe as --bootstrap.
+--registry says who may publish and subscribe. With --store-assigned it keeps those that the owner's records assign to its
+identity, as long as they do; a record comes by veilcast grant import, or by itself once somebody connected to this node takes
+part in the stream. Prints its addresses on stdout, one a line; give one of them to publish and subscribe as --bootstrap.
 Its network key stays in the data folder, so that its addresses stay the same.")]
 pub(crate) struct NodeArgs {
     /// Listen here; may be given more than once [default: port 4100, TCP and QUIC]
@@ -43,11 +48,14 @@ pub(crate) struct NodeArgs {
     /// Keep the messages of this stream; may be given more than once
     #[arg(long, value_name = "STREAM")]
     pub(crate) store: Vec<StreamId>,
+    /// Keep each stream of this owner whose record names this node's identity; may be given more than once
+    #[arg(long, value_name = "OWNER")]
+    pub(crate) store_assigned: Vec<UserId>,
     /// Keep no message that is older; without it as old as there is room
-    #[arg(long, value_name = "SPAN", value_parser = parse_span, requires = "store")]
+    #[arg(long, value_name = "SPAN", value_parser = parse_span, requires = "storing")]
     pub(crate) store_age: Option<Duration>,
     /// Keep so much at most, the newest; files may take several times as much
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "10GB", requires = "store")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "10GB", requires = "storing")]
     pub(crate) store_size: u64,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,

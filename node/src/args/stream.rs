@@ -72,6 +72,9 @@ pub(crate) struct CreateArgs {
     /// Let this user publish on it, beside you; may be given more than once
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) publisher: Vec<UserId>,
+    /// Name this node, by its identity, to keep the messages (with --registry grants); may be given up to 8 times
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) storage: Vec<UserId>,
     #[command(flatten)]
     pub(crate) rhythm: RhythmArgs,
     /// How far back its keys are handed out [default: all]
@@ -151,6 +154,7 @@ Examples:
   veilcast stream set STREAM --rotate-every 1000,10m       the next key rides in the message that is due
   veilcast stream set STREAM --rekey-every 30d --rotate-every never
   veilcast stream set STREAM --history window:30d          keys in use in the last 30 days, and no older ones
+  veilcast stream set STREAM --storage 0xNODE --registry grants      its record names a node that keeps its messages
 
 Each key you publish with seals exactly so many messages, or is so old at most, also across restarts. Where somebody's
 grant ended, a rotate that is due is a rekey. A key that nobody counted so far changes with the next message.
@@ -161,7 +165,7 @@ pub(crate) struct SetArgs {
     /// The stream: owner/path
     pub(crate) stream: StreamId,
     /// Everybody may read; messages are no longer encrypted
-    #[arg(long, conflicts_with = "private", required_unless_present_any = ["private", "rotate_every", "rekey_every", "history", "publisher", "no_publisher"])]
+    #[arg(long, conflicts_with = "private", required_unless_present_any = ["private", "rotate_every", "rekey_every", "history", "publisher", "no_publisher", "storage", "no_storage"])]
     pub(crate) public: bool,
     /// Only who has a grant may read
     #[arg(long)]
@@ -172,6 +176,12 @@ pub(crate) struct SetArgs {
     /// Let this user publish no more; may be given more than once
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) no_publisher: Vec<UserId>,
+    /// Name this node, by its identity, to keep the messages (with --registry grants); may be given more than once, up to 8 in all
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) storage: Vec<UserId>,
+    /// Name this node no more; may be given more than once
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) no_storage: Vec<UserId>,
     #[command(flatten)]
     pub(crate) rhythm: RhythmArgs,
     /// How far back its keys are handed out; also for a stream of somebody else that you publish on

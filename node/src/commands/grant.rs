@@ -84,7 +84,8 @@ pub(crate) fn must_be_known(stream: &StreamId, session: &Session) -> Result<(), 
 }
 
 fn settings(record: StreamRecord) -> StreamSettings {
-    StreamSettings { partitions: record.partitions, public: record.public, publishers: record.publishers }
+    let StreamRecord { partitions, public, publishers, storage, .. } = record;
+    StreamSettings { partitions, public, publishers, storage }
 }
 
 /// The newest record of a stream; one of this identity's own is made anew if it is time.

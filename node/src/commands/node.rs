@@ -24,7 +24,7 @@ pub(crate) async fn run(args: NodeArgs, shared: Shared, output: Output, mut stop
     dir.create()?;
     // Held until the end: two nodes with one network key would take each other's connections.
     let held = keypair::load_or_make(&dir.node_key())?;
-    if !args.store.is_empty() {
+    if !(args.store.is_empty() && args.store_assigned.is_empty()) {
         return store::run(args, &shared, &dir, held.keypair.clone(), output, stop).await;
     }
     let mut builder = Relay::builder().keypair(held.keypair.clone());

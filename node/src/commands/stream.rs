@@ -21,7 +21,11 @@ use crate::session::Session;
 use crate::times;
 
 pub(crate) fn run(command: &StreamCommand, shared: &Shared, output: Output) -> Result<Exit, Failure> {
-    let kept = match command.registry().named() {
+    let registry = command.registry().named();
+    if names_storage(command) && !matches!(registry, Registry::Kept(Kept::Grants)) {
+        return Err(Failure::UnsignedStorage);
+    }
+    let kept = match registry {
         Registry::Kept(kept) => kept,
         Registry::Chain(deployment) => {
             return super::in_runtime(|stop| chain::run(command, deployment, shared, output, stop));
@@ -41,6 +45,14 @@ pub(crate) fn run(command: &StreamCommand, shared: &Shared, output: Output) -> R
         StreamCommand::Subscribers(_) => {}
     }
     Ok(Exit::Done)
+}
+
+fn names_storage(command: &StreamCommand) -> bool {
+    match command {
+        StreamCommand::Create(args) => !args.storage.is_empty(),
+        StreamCommand::Set(args) => !(args.storage.is_empty() && args.no_storage.is_empty()),
+        _ => false,
+    }
 }
 
 fn create(args: &CreateArgs, kept: Kept, session: &Session, output: Output) -> Result<(), Failure> {
@@ -64,7 +76,8 @@ fn create_here(args: &CreateArgs, stream: &StreamId, registry: &LocalRegistry) -
 /// As in the local registry, making it again with other settings is an error.
 fn create_signed(args: &CreateArgs, stream: &StreamId, session: &Session) -> Result<(), Failure> {
     let (partitions, public) = (args.partitions, args.public);
-    let settings = StreamSettings { partitions, public, publishers: args.publisher.clone() };
+    let (publishers, storage) = (args.publisher.clone(), args.storage.clone());
+    let settings = StreamSettings { partitions, public, publishers, storage };
     let once = |known: Option<StreamSettings>| match known {
         Some(known) if known != settings => Err(RegistryError::StreamExists { stream: stream.clone() }.into()),
         _ => Ok(settings.clone()),
@@ -144,7 +157,9 @@ fn show(args: &ShowArgs, kept: Kept, session: &Session, output: Output) -> Resul
 }
 
 fn set(args: &SetArgs, kept: Kept, session: &Session, output: Output) -> Result<(), Failure> {
-    let who = args.public || args.private || !args.publisher.is_empty() || !args.no_publisher.is_empty();
+    let names_storage = !(args.storage.is_empty() && args.no_storage.is_empty());
+    let names_publishers = !(args.publisher.is_empty() && args.no_publisher.is_empty());
+    let who = args.public || args.private || names_publishers || names_storage;
     // On a stream of somebody else, which is on record with him, there is still how far back keys of our own are handed out.
     let history_only = !(who || args.rhythm.is_given());
     let is_mine = args.stream.owner() == Some(session.identity.user());
@@ -164,6 +179,10 @@ fn set(args: &SetArgs, kept: Kept, session: &Session, output: Output) -> Result<
     }
     said.extend(args.publisher.iter().map(|user| format!("{user} may publish on {}", args.stream)));
     said.extend(args.no_publisher.iter().map(|user| format!("{user} may no longer publish on {}", args.stream)));
+    said.extend(args.storage.iter().map(|node| format!("{node} is to keep the messages of {}", args.stream)));
+    said.extend(
+        args.no_storage.iter().map(|node| format!("{node} is no longer to keep the messages of {}", args.stream)),
+    );
     said.extend(settings::keep(session, &args.stream, &args.rhythm, args.history)?.told(&mut json));
     output.result(said.join("\n"), &json)
 }
@@ -183,6 +202,8 @@ fn set_signed(args: &SetArgs, session: &Session) -> Result<(), Failure> {
         settings.public = if args.public || args.private { args.public } else { settings.public };
         settings.publishers.retain(|user| !args.no_publisher.contains(user) && !args.publisher.contains(user));
         settings.publishers.extend(&args.publisher);
+        settings.storage.retain(|node| !args.no_storage.contains(node) && !args.storage.contains(node));
+        settings.storage.extend(&args.storage);
         Ok(settings)
     };
     grant::set_up(&args.stream, change, session).map(drop)

@@ -1,6 +1,6 @@
 //! Setting a client up.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicU8;
 use std::sync::{Arc, Mutex};
 
@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use veilcast_key_store::{MemoryKeyStore, Store};
 
 use super::asking::{self, KEYS_MAILBOX};
+use super::assigning::{self, Owners};
 use super::config::{ClientConfig, KeySource, SlowReader};
 use super::directory::Directory;
 use super::error::ClientError;
@@ -23,7 +24,7 @@ use super::updating::HAND_OUTS;
 use super::{Client, announcing, carrying, depots, dispatch, enforcing, peer_key, permitting};
 use crate::cipher::{MAX_RSA_BITS, MIN_RSA_BITS, RsaError};
 use crate::exchange::{HistoryPolicies, Screen};
-use crate::identity::Identity;
+use crate::identity::{Identity, UserId};
 use crate::network::{self, NetworkConfig, NetworkError, Role};
 use crate::permission::{AccessList, Issuer, LocalRegistry, PermissionSource, SignedGrants};
 use crate::publisher::GrantLedger;
@@ -69,7 +70,8 @@ pub struct ClientBuilder {
     listen: Vec<Multiaddr>,
     bootstrap: Vec<Multiaddr>,
     role: Role,
-    storage: Option<(Arc<dyn MessageStore>, Vec<StreamId>)>,
+    storage: Option<(Arc<dyn MessageStore>, BTreeSet<StreamId>)>,
+    assigned_by: BTreeSet<UserId>,
     config: ClientConfig,
 }
 
@@ -85,6 +87,7 @@ impl ClientBuilder {
             bootstrap: Vec::new(),
             role: Role::Peer,
             storage: None,
+            assigned_by: BTreeSet::new(),
             config: ClientConfig::default(),
         }
     }
@@ -147,6 +150,15 @@ impl ClientBuilder {
         self
     }
 
+    /// Keeps as well, in the store given to [`storage`](Self::storage), each stream of these owners whose record names this
+    /// identity ([`StreamSettings::storage`](crate::permission::StreamSettings::storage)), as long as it does. Records come by
+    /// [`Client::import_grant`], along with a reader's request, and from the DHT once a neighbour takes part in a stream. Only
+    /// with [`signed_grants`](Self::signed_grants).
+    pub fn assigned_by(mut self, owners: impl IntoIterator<Item = UserId>) -> Self {
+        self.assigned_by.extend(owners);
+        self
+    }
+
     /// Settings other than the recommended ones.
     pub fn config(mut self, config: ClientConfig) -> Self {
         self.config = config;
@@ -156,10 +168,12 @@ impl ClientBuilder {
     /// Starts the node. It listens when this returns; connecting to bootstrap nodes goes on in the background.
     ///
     /// # Errors
-    /// [`ClientError::Network`] (an address in use, a bad configuration), [`ClientError::Rsa`] for a size out of range,
+    /// [`ClientError::Network`] (an address in use, a bad configuration such as owners who assign streams without a store or
+    /// signed grants), [`ClientError::Rsa`] for a size out of range,
     /// [`ClientError::Store`] when the peer's key can be neither read nor kept.
     pub async fn start(self) -> Result<Client, ClientError> {
         check(&self.config)?;
+        self.check_assigned()?;
         let store = self.store.unwrap_or_else(|| Arc::new(MemoryKeyStore::default()));
         let user = self.identity.user();
         let keypair = match self.keypair {
@@ -196,13 +210,10 @@ impl ClientBuilder {
         let (holders, writer) = Holders::new(GrantLedger::new(store.clone(), user));
         let issuer = Arc::new(Issuer::new(self.identity.clone(), grants.clone()));
         let source = Arc::new(AccessList::new(source, store.clone(), user));
-        let (storage, inboxes) = match self.storage {
-            Some((store, streams)) => {
-                let (storage, inboxes) = Storage::new(store, streams, ResendScreen::new(user, self.config.resend, now));
-                (Some(storage), inboxes)
-            }
-            None => (None, Vec::new()),
-        };
+        let owners = Owners::new(self.assigned_by);
+        let storage = self.storage.map(|(store, streams)| {
+            Storage::new(store, streams, owners, ResendScreen::new(user, self.config.resend, now))
+        });
         let shared = Arc::new(Shared {
             storage,
             depots_soon: Notify::new(),
@@ -245,9 +256,11 @@ impl ClientBuilder {
         shared.spawn(dispatch::run(shared.clone(), events));
         shared.spawn(announcing::run(shared.clone()));
         shared.spawn(announcing::greet(shared.clone()));
-        if shared.storage.is_some() {
-            storing::start(&shared, inboxes);
+        if let Some(storage) = &shared.storage {
+            storing::start(&shared, storage.assign(BTreeSet::new()));
+            shared.spawn(storing::evict(shared.clone()));
             shared.spawn(depots::announce(shared.clone()));
+            shared.spawn(assigning::follow(shared.clone()));
         }
         if by_grants {
             shared.spawn(permitting::renew(shared.clone()));
@@ -264,5 +277,13 @@ impl ClientBuilder {
             tokio::spawn(async move { make_rsa_pair(&cell, bits).await.map(drop) });
         }
         Ok(Client { shared })
+    }
+    fn check_assigned(&self) -> Result<(), ClientError> {
+        let is_signed = matches!(self.permissions, Permissions::Signed);
+        if self.assigned_by.is_empty() || (self.storage.is_some() && is_signed) {
+            return Ok(());
+        }
+        let text = "streams are assigned by signed records: that needs a message store and signed grants";
+        Err(NetworkError::Config(text.into()).into())
     }
 }

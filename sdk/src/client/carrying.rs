@@ -20,7 +20,7 @@ use crate::wire::StreamRecord;
 
 /// How long the DHT keeps a record; its owner puts it again when a third of that is over.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
-/// A stream that is read only: where its record is known, and where it is not.
+/// A stream that is only read, or heard of: where its record is known, and where it is not.
 const READ: Duration = Duration::from_secs(600);
 const MISSING: Duration = Duration::from_secs(2);
 /// How often it is looked whether anything is due.
@@ -96,19 +96,24 @@ async fn announce_changed(shared: &Arc<Shared>, so_far: &mut HashMap<StreamId, (
     }
 }
 
-/// Looks for newer records of the streams that others own and that are published to or read here.
+/// Looks for newer records of the streams that others own and that are published to, read or stored here.
 pub(super) async fn look(shared: Arc<Shared>) {
-    let mut next: HashMap<StreamId, Instant> = HashMap::new();
+    let mut next: HashMap<StreamId, (bool, Instant)> = HashMap::new();
     loop {
         let streams = streams(&shared);
         next.retain(|stream, _| streams.contains_key(stream));
         let now = Instant::now();
-        let due: Vec<_> =
-            streams.into_iter().filter(|(stream, _)| next.get(stream).is_none_or(|at| *at <= now)).collect();
+        // What is published or stored from now on is not left to the pause of what was only read.
+        let is_due = |(stream, is_published): &(StreamId, bool)| {
+            next.get(stream).is_none_or(|(before, at)| *at <= now || (*is_published && !before))
+        };
+        let due: Vec<_> = streams.into_iter().filter(is_due).collect();
         for some in due.chunks(AT_ONCE) {
             let pauses = join_all(some.iter().map(|(stream, is_published)| look_up(&shared, stream, *is_published)));
             let pauses = pauses.await;
-            next.extend(some.iter().zip(pauses).map(|((stream, _), pause)| (stream.clone(), Instant::now() + pause)));
+            let until = |pause| Instant::now() + pause;
+            let looked_up = some.iter().zip(pauses);
+            next.extend(looked_up.map(|((stream, kind), pause)| (stream.clone(), (*kind, until(pause)))));
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -127,11 +132,15 @@ pub(super) async fn meet(shared: &Arc<Shared>, stream: &StreamId) {
     }
 }
 
-/// Those of others, and whether they are published to here.
+/// Those of others, and whether they are published to or stored here: there it matters soon who was put out.
 fn streams(shared: &Shared) -> HashMap<StreamId, bool> {
-    let published: HashSet<StreamId> = lock(&shared.publishers).keys().cloned().collect();
+    let (stored, heard) = match &shared.storage {
+        Some(storage) => (storage.streams(), storage.owners.heard()),
+        None => Default::default(),
+    };
+    let published: HashSet<StreamId> = lock(&shared.publishers).keys().cloned().chain(stored).collect();
     let read: Vec<StreamId> = lock(&shared.readers).iter().map(|reader| reader.stream.clone()).collect();
-    let all = published.iter().cloned().chain(read);
+    let all = published.iter().cloned().chain(read).chain(heard);
     let foreign = all.filter(|stream| stream.owner().is_some_and(|owner| owner != shared.user));
     foreign.map(|stream| (stream.clone(), published.contains(&stream))).collect()
 }

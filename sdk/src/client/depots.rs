@@ -8,7 +8,8 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 use super::announcing::{best_slot, reachable};
-use super::shared::Shared;
+use super::carrying;
+use super::shared::{Shared, blocking};
 use crate::identity::UserId;
 use crate::stream::StreamId;
 use crate::wire::{StorageRecord, Verified};
@@ -38,7 +39,7 @@ pub(super) async fn announce(shared: Arc<Shared>) {
     let mut pause = VERIFY;
     loop {
         for stream in storage.streams() {
-            put(&shared, stream).await;
+            put(&shared, &stream).await;
         }
         tokio::select! {
             () = shared.depots_soon.notified() => tokio::time::sleep(SETTLE).await,
@@ -49,7 +50,8 @@ pub(super) async fn announce(shared: Arc<Shared>) {
 
 async fn put(shared: &Shared, stream: &StreamId) {
     let me = shared.network.local_peer().to_bytes();
-    let looks = join_all(StorageRecord::slots().map(|slot| in_slot(shared, stream, slot)));
+    let looks =
+        join_all(StorageRecord::slots().map(|slot| under(shared, stream, StorageRecord::dht_key(stream, slot))));
     let Ok(seen) = tokio::time::timeout(LOOKUP_TIMEOUT, looks).await else { return };
     let newest = |records: Vec<StorageRecord>| {
         let newest = records.into_iter().max_by_key(|record| record.issued);
@@ -68,14 +70,28 @@ async fn put(shared: &Shared, stream: &StreamId) {
         slot,
     };
     let Ok(signed) = Verified::sign(record, &shared.identity) else { return };
-    let key = StorageRecord::dht_key(stream, slot);
-    if let Err(error) = shared.network.put_record(key, signed.envelope().to_vec(), lifetime).await {
-        tracing::debug!(%stream, %error, "a storage record was not put into the DHT");
+    let mut keys = vec![StorageRecord::dht_key(stream, slot)];
+    if named(shared, stream).await.contains(&shared.user) {
+        keys.push(StorageRecord::dht_key_of(stream, shared.user));
+    }
+    for key in keys {
+        if let Err(error) = shared.network.put_record(key, signed.envelope().to_vec(), lifetime).await {
+            tracing::debug!(%stream, %error, "a storage record was not put into the DHT");
+        }
     }
 }
 
-/// The storage nodes of a stream, this one not among them. Looks for a while where there is none.
-pub(super) async fn find(shared: &Shared, stream: &StreamId) -> Vec<Depot> {
+/// The storage nodes that the stream's owner names in a record that holds.
+async fn named(shared: &Shared, stream: &StreamId) -> Vec<UserId> {
+    let (grants, stream, now) = (shared.grants.clone(), stream.clone(), shared.now());
+    let record = blocking(move || grants.record(&stream)).await.ok().and_then(Result::ok).flatten();
+    record.filter(|(record, _)| record.holds_at(now)).map(|(record, _)| record.storage).unwrap_or_default()
+}
+
+/// The storage nodes of a stream, this one not among them: first those that its owner names. Looks for a while where there is
+/// none.
+pub(super) async fn find(shared: &Arc<Shared>, stream: &StreamId) -> Vec<Depot> {
+    carrying::meet(shared, stream).await;
     let until = Instant::now() + PATIENCE;
     loop {
         let found = look(shared, stream).await;
@@ -87,11 +103,14 @@ pub(super) async fn find(shared: &Shared, stream: &StreamId) -> Vec<Depot> {
 }
 
 async fn look(shared: &Shared, stream: &StreamId) -> Vec<Depot> {
-    let looks = join_all(StorageRecord::slots().map(|slot| in_slot(shared, stream, slot)));
+    let named = named(shared, stream).await;
+    let in_slots = StorageRecord::slots().map(|slot| StorageRecord::dht_key(stream, slot));
+    let of_named = named.iter().map(|node| StorageRecord::dht_key_of(stream, *node));
+    let looks = join_all(of_named.chain(in_slots).map(|key| under(shared, stream, key)));
     let seen = tokio::time::timeout(LOOKUP_TIMEOUT, looks).await.unwrap_or_default();
     let mut records: Vec<StorageRecord> = seen.into_iter().flatten().collect();
-    // The newest word of each.
-    records.sort_by_key(|record| std::cmp::Reverse(record.issued));
+    // The newest word of each, and first those whose word is the owner's as well.
+    records.sort_by_key(|record| (!named.contains(&record.node), std::cmp::Reverse(record.issued)));
     let mut found: Vec<Depot> = Vec::new();
     for record in records {
         let Ok(peer) = PeerId::from_bytes(&record.peer) else { continue };
@@ -103,8 +122,7 @@ async fn look(shared: &Shared, stream: &StreamId) -> Vec<Depot> {
     found
 }
 
-async fn in_slot(shared: &Shared, stream: &StreamId, slot: u8) -> Vec<StorageRecord> {
-    let key = StorageRecord::dht_key(stream, slot);
+async fn under(shared: &Shared, stream: &StreamId, key: Vec<u8>) -> Vec<StorageRecord> {
     let found = shared.network.get_record(key.clone()).await.unwrap_or_default();
     found.iter().filter_map(|value| shared.gate.storage_record_of(stream, &key, value)).collect()
 }

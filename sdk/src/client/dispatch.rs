@@ -27,7 +27,12 @@ pub(super) async fn run(shared: Arc<Shared>, mut events: mpsc::Receiver<NetworkE
                     }
                 });
             }
-            NetworkEvent::PeerJoined { topic, .. } => announcing::peer_joined(&shared, &topic),
+            NetworkEvent::PeerJoined { topic, .. } => {
+                announcing::peer_joined(&shared, &topic);
+                if let Some(storage) = &shared.storage {
+                    storage.owners.hear(&topic);
+                }
+            }
             NetworkEvent::Connected { .. } | NetworkEvent::NewListenAddress(_) => {
                 announcing::soon(&shared);
                 shared.depots_soon.notify_one();

@@ -109,8 +109,7 @@ impl ProtocolGate {
     fn storage_record(&self, key: &[u8], value: &Bytes) -> Option<Verified<StorageRecord>> {
         let received = Received::<StorageRecord>::decode(value).ok()?;
         let claims = received.claims();
-        let belongs = StorageRecord::dht_key(&claims.stream, claims.slot) == key && claims.holds_at(self.clock.now());
-        if belongs { received.verify().ok() } else { None }
+        if claims.belongs_under(key) && claims.holds_at(self.clock.now()) { received.verify().ok() } else { None }
     }
 
     /// The same, of this stream.
@@ -283,6 +282,7 @@ mod tests {
             issued: NOW,
             expires: NOW.plus(std::time::Duration::from_secs(60)),
             revocations: Vec::new(),
+            storage: Vec::new(),
         };
         Verified::sign(record, &author()).unwrap()
     }

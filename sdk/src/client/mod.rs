@@ -27,6 +27,7 @@ mod agreeing;
 mod announcing;
 mod answering;
 mod asking;
+mod assigning;
 mod bookmarks;
 mod builder;
 mod carrying;

@@ -4,21 +4,23 @@
 //! wait for the disk each. Where the permission source does not answer, messages wait as they do for a subscription. What is
 //! refused is dropped and counted. Nothing here has a key: envelopes are kept as they came.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::Client;
+use super::assigning::Owners;
 use super::checks::{Checked, Checks};
 use super::error::ClientError;
-use super::shared::{Shared, blocking};
+use super::shared::{Shared, blocking, lock};
+use super::subscribing;
 use crate::permission::Permission;
 use crate::storage::{MessageStore, ResendScreen, StorageState};
-use crate::stream::StreamId;
+use crate::stream::{StreamId, StreamPart};
 use crate::subscriber::Unchecked;
 use crate::wire::{MessageContent, Verified};
 
@@ -37,40 +39,67 @@ const SOONER: Duration = Duration::from_secs(1);
 pub(super) struct Storage {
     pub(super) store: Arc<dyn MessageStore>,
     pub(super) screen: Mutex<ResendScreen>,
-    inboxes: BTreeMap<StreamId, mpsc::Sender<Vec<Verified<MessageContent>>>>,
+    /// Streams that its operator named.
+    told: BTreeSet<StreamId>,
+    /// Whose records name further ones.
+    pub(super) owners: Owners,
+    inboxes: Mutex<BTreeMap<StreamId, Inbox>>,
     refused: AtomicU64,
 }
 
-/// What each stream's task reads from.
-pub(super) type Inboxes = Vec<(StreamId, mpsc::Receiver<Vec<Verified<MessageContent>>>)>;
+/// The way to a stream's tasks, which end when it is dropped.
+struct Inbox {
+    messages: mpsc::Sender<Vec<Verified<MessageContent>>>,
+    _kept: watch::Sender<()>,
+}
+
+/// A stream that is kept from now on, and what its tasks read from.
+pub(super) struct Begun {
+    stream: StreamId,
+    messages: mpsc::Receiver<Vec<Verified<MessageContent>>>,
+    /// Ends when the stream is kept no more.
+    kept: watch::Receiver<()>,
+}
 
 impl Storage {
     pub(super) fn new(
         store: Arc<dyn MessageStore>,
-        streams: impl IntoIterator<Item = StreamId>,
+        told: BTreeSet<StreamId>,
+        owners: Owners,
         screen: ResendScreen,
-    ) -> (Self, Inboxes) {
-        let (mut inboxes, mut outlets) = (BTreeMap::new(), Vec::new());
-        for stream in streams {
-            let (inbox, outlet) = mpsc::channel(INBOX);
-            if inboxes.insert(stream.clone(), inbox).is_none() {
-                outlets.push((stream, outlet));
-            }
-        }
-        (Self { store, screen: Mutex::new(screen), inboxes, refused: AtomicU64::new(0) }, outlets)
+    ) -> Self {
+        let (screen, refused) = (Mutex::new(screen), AtomicU64::new(0));
+        Self { store, screen, told, owners, inboxes: Mutex::default(), refused }
     }
 
     pub(super) fn keeps(&self, stream: &StreamId) -> bool {
-        self.inboxes.contains_key(stream)
+        lock(&self.inboxes).contains_key(stream)
     }
 
-    pub(super) fn streams(&self) -> impl Iterator<Item = &StreamId> {
-        self.inboxes.keys()
+    pub(super) fn streams(&self) -> Vec<StreamId> {
+        lock(&self.inboxes).keys().cloned().collect()
+    }
+
+    /// Keeps the streams that its operator named and these, and no others. Answers those that it did not keep before, for
+    /// [`start`].
+    pub(super) fn assign(&self, assigned: BTreeSet<StreamId>) -> Vec<Begun> {
+        let mut inboxes = lock(&self.inboxes);
+        inboxes.retain(|stream, _| self.told.contains(stream) || assigned.contains(stream));
+        let mut begun = Vec::new();
+        for stream in self.told.union(&assigned) {
+            if !inboxes.contains_key(stream) {
+                let ((sender, messages), (_kept, kept)) = (mpsc::channel(INBOX), watch::channel(()));
+                inboxes.insert(stream.clone(), Inbox { messages: sender, _kept });
+                begun.push(Begun { stream: stream.clone(), messages, kept });
+            }
+        }
+        begun
     }
 
     /// Verified messages of one stream. Waits while there is no room.
     pub(super) async fn offer(&self, stream: &StreamId, messages: Vec<Verified<MessageContent>>) {
-        if let Some(inbox) = self.inboxes.get(stream) {
+        let inbox = lock(&self.inboxes).get(stream).map(|inbox| inbox.messages.clone());
+        if let Some(inbox) = inbox {
             let _ = inbox.send(messages).await;
         }
     }
@@ -93,22 +122,31 @@ impl Client {
     }
 }
 
-/// Starts the tasks of the role.
-pub(super) fn start(shared: &Arc<Shared>, inboxes: Inboxes) {
-    for (stream, inbox) in inboxes {
-        shared.spawn(join(shared.clone(), stream.clone()));
+/// Starts the tasks of streams that are kept from now on.
+pub(super) fn start(shared: &Arc<Shared>, begun: Vec<Begun>) {
+    for Begun { stream, messages, kept } in begun {
+        shared.spawn(take_part(shared.clone(), stream.clone(), kept));
         // Not cut off at the stop: what has arrived is still stored.
-        shared.tasks.spawn(Keeper::new(shared.clone(), stream).run(inbox));
+        shared.tasks.spawn(Keeper::new(shared.clone(), stream).run(messages));
     }
-    shared.spawn(evict(shared.clone()));
 }
 
-/// Takes part in every partition of a stream that is known.
-async fn join(shared: Arc<Shared>, stream: StreamId) {
+/// Takes part in every partition of a stream that is known, as long as it is kept.
+async fn take_part(shared: Arc<Shared>, stream: StreamId, mut kept: watch::Receiver<()>) {
+    let mut parts = Vec::new();
+    tokio::select! {
+        () = join(&shared, &stream, &mut parts) => {}
+        _ = kept.changed() => {}
+    }
+    subscribing::leave(&shared, &stream, &parts).await;
+}
+
+async fn join(shared: &Arc<Shared>, stream: &StreamId, parts: &mut Vec<StreamPart>) {
     loop {
-        let info = shared.stream_info(&stream).await;
+        let info = shared.stream_info(stream).await;
         let count = info.as_ref().ok().and_then(Option::as_ref).map_or(1, |info| info.partitions);
-        for part in (0..count).filter_map(|n| stream.part(n).ok()) {
+        *parts = (0..count).filter_map(|n| stream.part(n).ok()).collect();
+        for part in parts.iter() {
             if let Err(error) = shared.network.join(&part.topic()).await {
                 tracing::warn!(%part, %error, "a partition is not stored");
             }
@@ -117,7 +155,8 @@ async fn join(shared: Arc<Shared>, stream: StreamId) {
     }
 }
 
-async fn evict(shared: Arc<Shared>) {
+/// Gives up, from time to time, what has become too old.
+pub(super) async fn evict(shared: Arc<Shared>) {
     let Some(storage) = &shared.storage else { return };
     loop {
         tokio::time::sleep(LOOK).await;

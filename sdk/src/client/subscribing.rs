@@ -536,8 +536,10 @@ impl Reading {
     }
 }
 
-async fn leave(shared: &Shared, stream: &StreamId, parts: &[StreamPart]) {
-    let is_read = |part: &StreamPart| shared.readers_of(stream).iter().any(|reader| reader.reads(part));
+/// Leaves the partitions that nothing here reads or stores any more.
+pub(super) async fn leave(shared: &Shared, stream: &StreamId, parts: &[StreamPart]) {
+    let is_stored = || shared.storage.as_ref().is_some_and(|storage| storage.keeps(stream));
+    let is_read = |part: &StreamPart| is_stored() || shared.readers_of(stream).iter().any(|reader| reader.reads(part));
     for part in parts.iter().filter(|part| !is_read(part)) {
         shared.network.leave(&part.topic()).await;
         // Somebody may have subscribed meanwhile.

@@ -25,7 +25,7 @@ fn empty() -> Arc<SignedGrants> {
 impl Signed {
     fn set_up(&self, public: bool, now: Timestamp) {
         let publishers = vec![identity(Self::PUBLISHER).user()];
-        let settings = StreamSettings { partitions: 1, public, publishers };
+        let settings = StreamSettings { partitions: 1, public, publishers, storage: Vec::new() };
         let record = self.issuer.set_up(&self.stream, &settings, now).unwrap();
         self.publisher.import(record.envelope(), now).unwrap();
     }

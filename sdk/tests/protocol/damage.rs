@@ -434,6 +434,7 @@ proptest! {
         issued in 0..u64::MAX / 2, life in 1..=366 * 24 * 3600 * 1000u64, partitions in 1..=100u32, public in any::<bool>(),
         publishers in proptest::collection::btree_set(user(), 0..=64), registry in "[!-~]{1,64}",
         taken_back in vec((proptest::option::of(user()), 1..=u64::MAX, moment()), 0..=256),
+        storage in proptest::collection::btree_set(user(), 0..=8),
     ) {
         let (start, end) = match (a, b) {
             (Some(a), Some(b)) => (Some(a.min(b)), Some(a.max(b))),
@@ -450,7 +451,8 @@ proptest! {
         let (publishers, revocations) = (publishers.into_iter().collect(), taken_back.into_iter().map(revocation).collect());
         let (version, public_until) = (serial, a);
         let record = StreamRecord {
-            registry, partitions, public, public_until, publishers, version, issued, expires, revocations, ..stream_record()
+            registry, partitions, public, public_until, publishers, version, issued, expires, revocations,
+            storage: storage.into_iter().collect(), ..stream_record()
         };
         comes_back(record, &publisher())?;
     }

@@ -259,6 +259,7 @@ fn a_grant_or_stream_record_is_believed_of_the_owner_that_its_stream_names_and_o
         StreamRecord { version: 8, ..stream_record() },
         StreamRecord { expires: NOW.plus(Duration::from_secs(1)), ..stream_record() },
         StreamRecord { revocations: Vec::new(), ..stream_record() },
+        StreamRecord { storage: Vec::new(), ..stream_record() },
     ];
     assert!(others.iter().all(|other| moved(&whole, other) == Verdict::Signature));
 }
@@ -521,6 +522,11 @@ fn what_no_receiver_would_take_is_not_signed() {
     assert_eq!(rule_of(SignedGrant { period: empty, ..signed_grant() }, &publisher()), rule);
     let rule = WireError::Field("a stream record lives more than 0 and at most 366 days");
     assert_eq!(rule_of(StreamRecord { expires: NOW, ..stream_record() }, &publisher()), rule);
+    let node = |byte| UserId::from_bytes([byte; 20]);
+    let rule = WireError::Field("a stream record names each storage node once");
+    assert_eq!(rule_of(StreamRecord { storage: vec![node(1); 2], ..stream_record() }, &publisher()), rule);
+    let rule = WireError::Field("a stream record names at most 8 storage nodes");
+    assert_eq!(rule_of(StreamRecord { storage: (1..=9).map(node).collect(), ..stream_record() }, &publisher()), rule);
     let crowded = Draft { key_updates: vec![draft().key_updates[0].clone(); 9], ..draft() };
     let made = compose(crowded, &Payload::text("x"), None, &publisher(), &mut Scripted::new(&[]));
     let rule = WireError::Field("a message carries at most 8 key updates");

@@ -398,6 +398,7 @@ pub(crate) fn stream_record() -> StreamRecord {
         issued: NOW,
         expires: NOW.plus(std::time::Duration::from_secs(24 * 3600)),
         revocations: vec![Revocation { what: Revoked::Serial(9), at: NOW }, Revocation { what: of_user, at: NOW }],
+        storage: vec![UserId::from_bytes([12; 20])],
     }
 }
 

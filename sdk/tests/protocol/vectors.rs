@@ -419,6 +419,7 @@ fn stream_records_and_their_dht_key_are_frozen() {
             issued: vector.moment("issued"),
             expires: vector.moment("expires"),
             revocations: vector.list("revocations").into_iter().map(revocation).collect(),
+            storage: vector.list("storage").iter().map(|user| user.itself().parse().unwrap()).collect(),
         };
         is_frozen(vector, content);
     }
@@ -481,6 +482,8 @@ fn storage_records_and_their_dht_key_are_frozen() {
     for vector in Vectors::read("storage_record.json").list("cases") {
         let slot = vector.number("slot") as u8;
         assert_eq!(hex::encode(StorageRecord::dht_key(&vector.stream(), slot)), vector.text("dht_key"));
+        let of_node = StorageRecord::dht_key_of(&vector.stream(), vector.user("node"));
+        assert_eq!(hex::encode(of_node), vector.text("dht_key_of_node"));
         let content = StorageRecord {
             stream: vector.stream(),
             node: vector.user("node"),

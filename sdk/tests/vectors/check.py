@@ -351,7 +351,7 @@ def stream_record(v):
     publishers = [raw(p.removeprefix("0x")) for p in v["publishers"]]
     return (data(1, v["stream"]) + data(2, v["registry"]) + number(3, v["partitions"]) + number(4, v["public"])
             + moment(5, v["public_until"]) + each(6, publishers) + number(7, v["version"]) + number(8, v["issued"])
-            + number(9, v["expires"]) + each(10, revoked))
+            + number(9, v["expires"]) + each(10, revoked) + each(11, [raw(p.removeprefix("0x")) for p in v["storage"]]))
 
 
 def signed_grant(v):
@@ -507,6 +507,9 @@ def check_stream_record(content):
     need(len(revoked) <= 256, "at most 256 revocations")
     for r in revoked:
         need(len(last(r, 1, b"")) in (0, 20) and last(r, 2, 0) > 0, "a revocation has a serial, and a user or none")
+    storage = found.get(11, [])
+    need(len(storage) <= 8 and all(len(s) == 20 for s in storage), "at most 8 storage nodes")
+    need(len(set(storage)) == len(storage), "each storage node once")
     return owner
 
 
@@ -720,6 +723,8 @@ def envelope_file(name, kind):
         if kind == 11:
             tag = b"veilcast/1/storage-record"
             same("dht key", hashlib.sha256(tag + v["stream"].encode() + bytes([v["slot"]])).digest(), v["dht_key"])
+            named = hashlib.sha256(tag + v["stream"].encode() + b"\xff" + raw(v["node"])).digest()
+            same("dht key of the node", named, v["dht_key_of_node"])
         same("content", ENCODERS[kind](v), v["content"])
         same("envelope", envelope(raw(v["secret"]), kind, raw(v["content"])), v["envelope"])
         same("verdict", verdict(kind, raw(v["envelope"])), "accept")

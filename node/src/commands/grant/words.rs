@@ -60,6 +60,9 @@ pub(super) fn record(record: &StreamRecord, now: Timestamp) -> String {
     for user in &record.publishers {
         text += &format!("\n  {user} publishes");
     }
+    for node in &record.storage {
+        text += &format!("\n  {node} keeps its messages");
+    }
     for revocation in &record.revocations {
         let at = times::show(revocation.at);
         text += &match revocation.what {
@@ -85,6 +88,7 @@ pub(super) fn record_in_json(record: &StreamRecord, now: Timestamp) -> Value {
         "partitions": record.partitions,
         "public": record.public,
         "publishers": record.publishers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "storage": record.storage.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "version": record.version,
         "issued": record.issued.as_millis(),
         "expires": record.expires.as_millis(),

@@ -6,7 +6,7 @@ use serde_json::json;
 use veilcast::client::{Client, Keypair};
 use veilcast::storage::{SledMessageStore, StorageLimits};
 
-use crate::args::{NodeArgs, Shared};
+use crate::args::{Kept, NodeArgs, Registry, Shared};
 use crate::connect;
 use crate::data_dir::DataDir;
 use crate::exit::Exit;
@@ -27,11 +27,14 @@ pub(super) async fn run(
     output: Output,
     mut stop: Interrupt,
 ) -> Result<Exit, Failure> {
+    if !args.store_assigned.is_empty() && !matches!(args.registry.named(), Registry::Kept(Kept::Grants)) {
+        return Err(Failure::UnsignedStorage);
+    }
     let session = Session::open(shared)?;
     let limits = StorageLimits::default().max_bytes(args.store_size).max_age(args.store_age);
     let store = Arc::new(SledMessageStore::open(&dir.messages(), limits)?);
     let mut builder = connect::node(session, &args.registry)?.keypair(keypair).relay();
-    builder = builder.storage(store, args.store.iter().cloned());
+    builder = builder.storage(store, args.store.iter().cloned()).assigned_by(args.store_assigned.iter().copied());
     for address in super::listen_on(&args) {
         builder = builder.listen(address);
     }

@@ -27,6 +27,8 @@ pub struct StreamSettings {
     pub public: bool,
     /// Who may publish without a grant, beside the owner.
     pub publishers: Vec<UserId>,
+    /// Whose nodes are to keep its messages.
+    pub storage: Vec<UserId>,
 }
 
 /// Signs for the streams of one identity. Nothing is given out before it is durable here.
@@ -67,7 +69,7 @@ impl Issuer {
         }
         let stops = known.as_ref().is_some_and(|known| known.public) && !settings.public;
         let public_until = if stops { Some(now) } else { known.as_ref().and_then(|known| known.public_until) };
-        let StreamSettings { partitions, public, publishers } = settings.clone();
+        let StreamSettings { partitions, public, publishers, storage } = settings.clone();
         let revocations = known.as_ref().map_or_else(Vec::new, |known| known.revocations.clone());
         let version = known.map_or(0, |known| known.version);
         let (stream, registry) = (stream.clone(), OWNERS_REGISTRY.to_owned());
@@ -83,6 +85,7 @@ impl Issuer {
             issued,
             expires,
             revocations,
+            storage,
         };
         self.publish(record, now)
     }
@@ -245,7 +248,7 @@ impl Issuer {
 
 fn is_set_up(record: &StreamRecord, settings: &StreamSettings) -> bool {
     (record.partitions, record.public) == (settings.partitions, settings.public)
-        && record.publishers == settings.publishers
+        && (&record.publishers, &record.storage) == (&settings.publishers, &settings.storage)
 }
 
 /// Until when it must be said that this grant was taken back.

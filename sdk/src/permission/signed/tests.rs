@@ -30,7 +30,7 @@ fn period(start: u64, end: u64) -> Period {
 }
 
 fn settings() -> StreamSettings {
-    StreamSettings { partitions: 3, public: false, publishers: vec![user(9)] }
+    StreamSettings { partitions: 3, public: false, publishers: vec![user(9)], storage: Vec::new() }
 }
 
 /// The owner with a stream, and a publisher of it that is somebody else.
@@ -99,6 +99,7 @@ fn record(version: u64) -> StreamRecord {
         issued: at(0),
         expires: at(1000),
         revocations: Vec::new(),
+        storage: Vec::new(),
     }
 }
 

@@ -15,6 +15,8 @@ use crate::wire::{Content, WireError, few_fields, user};
 
 /// Most publishers a record names; more are given grants.
 pub(super) const MAX_PUBLISHERS: usize = 64;
+/// Most storage nodes a record names: as many as have a place in the DHT by the stream alone.
+pub(super) const MAX_STORAGE: usize = 8;
 /// Most revocations in a record.
 pub(super) const MAX_REVOCATIONS: usize = 256;
 /// Longest time from issue to expiry.
@@ -43,6 +45,8 @@ pub struct StreamRecord {
     pub expires: Timestamp,
     /// Grants that are void before their end; at most 256.
     pub revocations: Vec<Revocation>,
+    /// Who is to keep its messages; at most 8.
+    pub storage: Vec<UserId>,
 }
 
 /// Grants taken back.
@@ -82,6 +86,8 @@ impl Revoked {
 impl StreamRecord {
     /// Most publishers it names.
     pub const MAX_PUBLISHERS: usize = MAX_PUBLISHERS;
+    /// Most storage nodes it names.
+    pub const MAX_STORAGE: usize = MAX_STORAGE;
     /// Most revocations it lists.
     pub const MAX_REVOCATIONS: usize = MAX_REVOCATIONS;
     /// Longest time from issue to expiry.
@@ -129,6 +135,8 @@ struct RecordProto {
     expires: u64,
     #[prost(message, repeated, tag = "10")]
     revocations: Vec<RevocationProto>,
+    #[prost(bytes = "vec", repeated, tag = "11")]
+    storage: Vec<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -168,11 +176,21 @@ fn publishers(all: &[Vec<u8>]) -> Result<Vec<UserId>, WireError> {
         return Err(WireError::Field("a stream record names at most 64 publishers"));
     }
     let rule = "a publisher of a stream record is an address of 20 bytes";
-    let users = all.iter().map(|bytes| user(bytes, rule)).collect::<Result<Vec<_>, _>>()?;
-    if users.iter().collect::<HashSet<_>>().len() < users.len() {
-        return Err(WireError::Field("a stream record names each publisher once"));
+    each_once(all, rule, "a stream record names each publisher once")
+}
+
+fn storage(all: &[Vec<u8>]) -> Result<Vec<UserId>, WireError> {
+    if all.len() > MAX_STORAGE {
+        return Err(WireError::Field("a stream record names at most 8 storage nodes"));
     }
-    Ok(users)
+    let rule = "a storage node of a stream record is an address of 20 bytes";
+    each_once(all, rule, "a stream record names each storage node once")
+}
+
+fn each_once(all: &[Vec<u8>], rule: &'static str, once: &'static str) -> Result<Vec<UserId>, WireError> {
+    let users = all.iter().map(|bytes| user(bytes, rule)).collect::<Result<Vec<_>, _>>()?;
+    let is_once = users.iter().collect::<HashSet<_>>().len() == users.len();
+    if is_once { Ok(users) } else { Err(WireError::Field(once)) }
 }
 
 impl Content for StreamRecord {
@@ -190,6 +208,7 @@ impl Content for StreamRecord {
             issued: self.issued.as_millis(),
             expires: self.expires.as_millis(),
             revocations: self.revocations.iter().map(RevocationProto::from).collect(),
+            storage: self.storage.iter().map(|user| user.as_bytes().to_vec()).collect(),
         }
         .encode_to_vec()
     }
@@ -225,6 +244,7 @@ impl Content for StreamRecord {
             issued,
             expires,
             revocations: proto.revocations.iter().map(revocation).collect::<Result<_, _>>()?,
+            storage: storage(&proto.storage)?,
         })
     }
 

@@ -69,6 +69,23 @@ impl StorageRecord {
         hash.finalize().to_vec()
     }
 
+    /// The DHT key of the record of a node that the stream's owner names in its record, where nobody else's can be:
+    /// `SHA-256("veilcast/1/storage-record" | stream id | 0xff | address)`.
+    pub fn dht_key_of(stream: &StreamId, node: UserId) -> Vec<u8> {
+        let mut hash = Sha256::new();
+        hash.update(Domain::StorageRecord.tag());
+        hash.update(stream.as_str());
+        // No slot, and no part of a stream id.
+        hash.update([0xff]);
+        hash.update(node.as_bytes());
+        hash.finalize().to_vec()
+    }
+
+    /// Whether it may lie under this key of the DHT.
+    pub fn belongs_under(&self, key: &[u8]) -> bool {
+        key == Self::dht_key(&self.stream, self.slot) || key == Self::dht_key_of(&self.stream, self.node)
+    }
+
     /// Every slot there is.
     pub fn slots() -> Range<u8> {
         0..SLOTS
