@@ -25,8 +25,8 @@ pub use names::names;
 pub use registry::registry;
 pub use screen::screen;
 pub use statements::{
-    answer, envelope, frame, message, push, receipt, record, request, resend_page, resend_request, signed_grant,
-    storage_record, stream_record,
+    answer, audit_head, envelope, frame, message, push, receipt, record, request, resend_page, resend_request,
+    signed_grant, storage_record, stream_record,
 };
 #[cfg(feature = "store")]
 pub use veilcast_key_store::fuzzing::{
@@ -48,6 +48,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("resend_request", resend_request),
     ("resend_page", resend_page),
     ("storage_record", storage_record),
+    ("audit_head", audit_head),
     ("request", request),
     ("answer", answer),
     ("push", push),

@@ -4,8 +4,8 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use veilcast::wire::{
-    Content, Frame, KeyAnswer, KeyPush, KeyReceipt, KeyRequest, MessageContent, PublisherRecord, Received, ResendPage,
-    ResendRequest, SignedGrant, StorageRecord, StreamRecord,
+    AuditHead, Content, Frame, KeyAnswer, KeyPush, KeyReceipt, KeyRequest, MessageContent, PublisherRecord, Received,
+    ResendPage, ResendRequest, SignedGrant, StorageRecord, StreamRecord,
 };
 
 use crate::bounded::bounded;
@@ -40,6 +40,7 @@ pub fn envelope(data: &[u8]) -> bool {
         enveloped::<ResendRequest>(&bytes),
         enveloped::<ResendPage>(&bytes),
         enveloped::<StorageRecord>(&bytes),
+        enveloped::<AuditHead>(&bytes),
     ];
     let taken = kinds.into_iter().filter(|taken| *taken).count();
     assert!(taken <= 1, "an envelope is of one kind");
@@ -100,6 +101,11 @@ pub fn resend_page(data: &[u8]) -> bool {
 /// Where a storage node can be reached.
 pub fn storage_record(data: &[u8]) -> bool {
     content::<StorageRecord>(data)
+}
+
+/// How far an audit log goes.
+pub fn audit_head(data: &[u8]) -> bool {
+    content::<AuditHead>(data)
 }
 
 /// A key request.

@@ -12,12 +12,14 @@
 //! - [`message`], [`publisher`], [`subscriber`], [`exchange`]: the protocol as state machines. They take an input and the
 //!   time and return effects; they never wait, open, sleep, read a clock or own a random generator.
 //! - [`permission`]: who may do what, until when.
+//! - [`audit`]: what a publisher gave and refused, in a chain that shows what was done to it.
 //! - [`storage`]: sealed messages at rest, for those who come later.
 //! - `network` and `client` (feature `p2p`): a thin tokio and libp2p shell that drives the core, and the `Client` that an
 //!   application embeds.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod audit;
 pub mod cipher;
 #[cfg(feature = "p2p")]
 pub mod client;

@@ -8,9 +8,9 @@ use veilcast::key_store::{HistoryCursor, KeyOrigin, StoredKey, TimeRange};
 use veilcast::message::{Draft, Payload, compose};
 use veilcast::storage::{Filter, Place};
 use veilcast::wire::{
-    ALGORITHM_RSA_OAEP_SHA256, Content, Frame, KeyAnswer, KeyPush, KeyRange, KeyReceipt, KeyRequest, KeyUpdate,
-    MessageContent, MessageRef, OWNERS_REGISTRY, PublisherRecord, RequestId, ResendPage, ResendRequest, Revocation,
-    Revoked, SignedGrant, Span, StorageRecord, StreamRecord, UpdateKind, Verified, Wanted,
+    ALGORITHM_RSA_OAEP_SHA256, AuditHead, Content, Frame, KeyAnswer, KeyPush, KeyRange, KeyReceipt, KeyRequest,
+    KeyUpdate, MessageContent, MessageRef, OWNERS_REGISTRY, PublisherRecord, RequestId, ResendPage, ResendRequest,
+    Revocation, Revoked, SignedGrant, Span, StorageRecord, StreamRecord, UpdateKind, Verified, Wanted,
 };
 use veilcast::{Identity, Period, Permission, Refusal, UserId};
 
@@ -52,6 +52,7 @@ pub(super) fn seeds() -> Vec<Seed> {
         of_kind("resend_request", &resend_request(), "resend_request"),
         of_kind("resend_page", &resend_page(), "resend_page"),
         of_kind("storage_record", &storage_record(), "storage_record"),
+        of_kind("audit_head", &audit_head(), "audit_head"),
         hollow(),
         openers(),
         intakes(),
@@ -212,6 +213,13 @@ fn storage_record() -> Verified<StorageRecord> {
         slot: 7,
     };
     signed(content, &publisher())
+}
+
+fn audit_head() -> Verified<AuditHead> {
+    let (log, hash, pruned_hash) = ([5; 16], [6; 32], [7; 32]);
+    let publisher = publisher().user();
+    let content = AuditHead { publisher, log, at: NOW, sequence: 9, hash, pruned: 8, pruned_hash, size: 300 };
+    signed(content, &self::publisher())
 }
 
 /// A request for a span of time, from its second page on.

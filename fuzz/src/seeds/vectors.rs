@@ -20,6 +20,7 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("resend_request", "resend_request"),
         ("resend_page", "resend_page"),
         ("storage_record", "storage_record"),
+        ("audit_head", "audit_head"),
     ] {
         let vectors = read(file);
         all.extend(of(target, file, bytes(&vectors, "content")));

@@ -39,11 +39,13 @@ pub enum Domain {
     ResendPage,
     /// A storage node says which stream it keeps, and where it can be reached.
     StorageRecord,
+    /// A publisher says how far its audit log goes.
+    AuditHead,
 }
 
 impl Domain {
     /// Every kind there is.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Message,
         Self::KeyRequest,
         Self::KeyAnswer,
@@ -55,6 +57,7 @@ impl Domain {
         Self::ResendRequest,
         Self::ResendPage,
         Self::StorageRecord,
+        Self::AuditHead,
     ];
 
     /// The tag that is hashed before the content.
@@ -71,6 +74,7 @@ impl Domain {
             Self::ResendRequest => "veilcast/1/resend-request",
             Self::ResendPage => "veilcast/1/resend-page",
             Self::StorageRecord => "veilcast/1/storage-record",
+            Self::AuditHead => "veilcast/1/audit-head",
         }
     }
 
@@ -88,6 +92,7 @@ impl Domain {
             Self::ResendRequest => 9,
             Self::ResendPage => 10,
             Self::StorageRecord => 11,
+            Self::AuditHead => 12,
         }
     }
 

@@ -4,6 +4,7 @@
 //! bytes. Decoding gives a [`Received`], which claims but proves nothing; only [`Received::verify`] turns it into a
 //! [`Verified`]. Encodings are Protocol Buffers (proto3), written down in docs/PROTOCOL.md; no field is ever reused.
 
+mod audit;
 mod envelope;
 mod exchange;
 mod frame;
@@ -12,12 +13,14 @@ mod permits;
 mod record;
 mod resend;
 
+pub use audit::AuditHead;
 pub(crate) use envelope::kind_of;
 pub use envelope::{Content, Received, Verified};
 pub use exchange::{
     ALGORITHM_RSA_OAEP_SHA256, GrantedKey, KeyAnswer, KeyPush, KeyRange, KeyReceipt, KeyRequest, MAX_KEYS_PER_ANSWER,
     MAX_KEYS_PER_REQUEST, MAX_PROOFS, MAX_PROOFS_LEN, Refused, RequestId, Wanted,
 };
+pub(crate) use exchange::{RefusalProto, refusal as read_refusal};
 pub use frame::{Frame, FrameParts};
 pub use message::{ContentType, Encryption, KeyUpdate, MessageContent, MessageRef, UpdateKind};
 pub use permits::{MAX_PROOF_LEN, OWNERS_REGISTRY, Revocation, Revoked, SignedGrant, StreamRecord};

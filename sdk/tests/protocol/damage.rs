@@ -14,9 +14,10 @@ use veilcast::key_store::{HistoryCursor, KeyId, TimeRange};
 use veilcast::message::{Draft, Payload, compose};
 use veilcast::stream::{StreamId, StreamPart};
 use veilcast::wire::{
-    ALGORITHM_RSA_OAEP_SHA256, Content, Frame, GrantedKey, KeyAnswer, KeyPush, KeyRange, KeyReceipt, KeyRequest,
-    KeyUpdate, MessageContent, MessageRef, PublisherRecord, Received, Refused, RequestId, ResendPage, ResendRequest,
-    Revocation, Revoked, SignedGrant, StorageRecord, StreamRecord, UpdateKind, Verified, Wanted, WireError,
+    ALGORITHM_RSA_OAEP_SHA256, AuditHead, Content, Frame, GrantedKey, KeyAnswer, KeyPush, KeyRange, KeyReceipt,
+    KeyRequest, KeyUpdate, MessageContent, MessageRef, PublisherRecord, Received, Refused, RequestId, ResendPage,
+    ResendRequest, Revocation, Revoked, SignedGrant, StorageRecord, StreamRecord, UpdateKind, Verified, Wanted,
+    WireError,
 };
 use veilcast::{Period, Permission, Refusal, Timestamp, UserId};
 
@@ -154,7 +155,7 @@ proptest! {
     #![proptest_config(config(768))]
 
     #[test]
-    fn a_damaged_envelope_of_any_kind_is_an_error_or_says_what_was_signed(damages in damage(), kind in 0..17usize) {
+    fn a_damaged_envelope_of_any_kind_is_an_error_or_says_what_was_signed(damages in damage(), kind in 0..18usize) {
         let (domain, whole) = samples().swap_remove(kind);
         match domain {
             Domain::Message => properties_of::<MessageContent>(&whole, &damages)?,
@@ -168,6 +169,7 @@ proptest! {
             Domain::ResendRequest => properties_of::<ResendRequest>(&whole, &damages)?,
             Domain::ResendPage => properties_of::<ResendPage>(&whole, &damages)?,
             Domain::StorageRecord => properties_of::<StorageRecord>(&whole, &damages)?,
+            Domain::AuditHead => properties_of::<AuditHead>(&whole, &damages)?,
             other => panic!("{other:?}"),
         }
     }
@@ -189,6 +191,7 @@ proptest! {
         says_the_same_again::<ResendRequest>(&bytes)?;
         says_the_same_again::<ResendPage>(&bytes)?;
         says_the_same_again::<StorageRecord>(&bytes)?;
+        says_the_same_again::<AuditHead>(&bytes)?;
     }
 
     #[test]

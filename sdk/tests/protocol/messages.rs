@@ -40,7 +40,7 @@ fn an_unknown_version_is_refused_at_decoding() {
 #[test]
 fn an_unknown_or_other_kind_is_refused_at_decoding() {
     for (domain, sample) in samples() {
-        for found in (0..13).filter(|kind| *kind != domain.number()) {
+        for found in (0..14).filter(|kind| *kind != domain.number()) {
             let envelope = Envelope { kind: found, ..Envelope::read(&sample) }.bytes();
             assert_eq!(judge_as(domain, &envelope), Verdict::Decode, "{domain:?} as {found}");
         }

@@ -15,9 +15,9 @@ use veilcast::storage::{Filter, Place};
 use veilcast::stream::{StreamId, StreamPart};
 use veilcast::time::Timestamp;
 use veilcast::wire::{
-    Content, GrantedKey, KeyAnswer, KeyPush, KeyRange, KeyReceipt, KeyRequest, KeyUpdate, MessageContent, MessageRef,
-    OWNERS_REGISTRY, PublisherRecord, Received, Refused, RequestId, ResendPage, ResendRequest, Revocation, Revoked,
-    SignedGrant, Span, StorageRecord, StreamRecord, UpdateKind, Verified, Wanted,
+    AuditHead, Content, GrantedKey, KeyAnswer, KeyPush, KeyRange, KeyReceipt, KeyRequest, KeyUpdate, MessageContent,
+    MessageRef, OWNERS_REGISTRY, PublisherRecord, Received, Refused, RequestId, ResendPage, ResendRequest, Revocation,
+    Revoked, SignedGrant, Span, StorageRecord, StreamRecord, UpdateKind, Verified, Wanted,
 };
 use veilcast::{Period, Permission};
 
@@ -263,6 +263,7 @@ pub(crate) fn judge_as(domain: Domain, envelope: &Bytes) -> Verdict {
         Domain::ResendRequest => judge::<ResendRequest>(envelope),
         Domain::ResendPage => judge::<ResendPage>(envelope),
         Domain::StorageRecord => judge::<StorageRecord>(envelope),
+        Domain::AuditHead => judge::<AuditHead>(envelope),
         other => panic!("no samples of {other:?}"),
     }
 }
@@ -491,6 +492,19 @@ pub(crate) fn storage_record() -> StorageRecord {
     }
 }
 
+pub(crate) fn audit_head() -> AuditHead {
+    AuditHead {
+        publisher: publisher().user(),
+        log: [5; 16],
+        at: NOW,
+        sequence: 9,
+        hash: [6; 32],
+        pruned: 8,
+        pruned_hash: [7; 32],
+        size: 300,
+    }
+}
+
 /// One envelope of each kind, and of each shape it has.
 pub(crate) fn samples() -> Vec<(Domain, Bytes)> {
     fn by<T: Content>(content: T, identity: &Identity) -> Bytes {
@@ -514,5 +528,6 @@ pub(crate) fn samples() -> Vec<(Domain, Bytes)> {
         (Domain::ResendPage, by(resend_page(), &publisher())),
         (Domain::ResendPage, by(resend_refusal(), &publisher())),
         (Domain::StorageRecord, by(storage_record(), &publisher())),
+        (Domain::AuditHead, by(audit_head(), &publisher())),
     ]
 }

@@ -1,19 +1,21 @@
 //! The frozen bytes of sdk/tests/vectors, one test for each file.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
+use veilcast::audit::{AuditCheck, AuditEvent, AuditLog, Handed, LoggedEntry, Repeats};
 use veilcast::cipher::{MessageCipher, PublicKey, Recipient, encapsulate, unwrap_next, wrap_next};
 use veilcast::identity::{Domain, Signature};
-use veilcast::key_store::{HistoryCursor, TimeRange};
+use veilcast::key_store::{HistoryCursor, MemoryKeyStore, TimeRange};
 use veilcast::message::{Draft, Payload, compose};
 use veilcast::storage::{Filter, Place};
 use veilcast::stream::{Partition, StreamId, StreamPart};
 use veilcast::time::Timestamp;
 use veilcast::wire::{
-    Content, Encryption, Frame, GrantedKey, KeyAnswer, KeyPush, KeyRange, KeyReceipt, KeyRequest, KeyUpdate,
+    AuditHead, Content, Encryption, Frame, GrantedKey, KeyAnswer, KeyPush, KeyRange, KeyReceipt, KeyRequest, KeyUpdate,
     MessageContent, MessageRef, PublisherRecord, Received, Refused, ResendPage, ResendRequest, Revocation, Revoked,
     SignedGrant, Span, StorageRecord, StreamRecord, UpdateKind, Verified, Wanted,
 };
@@ -497,6 +499,93 @@ fn storage_records_and_their_dht_key_are_frozen() {
     }
 }
 
+#[test]
+fn heads_of_audit_logs_are_frozen() {
+    for vector in Vectors::read("audit_head.json").list("cases") {
+        let content = AuditHead {
+            publisher: vector.user("publisher"),
+            log: vector.array("log"),
+            at: vector.moment("at"),
+            sequence: vector.number("sequence"),
+            hash: vector.array("hash"),
+            pruned: vector.number("pruned"),
+            pruned_hash: vector.array("pruned_hash"),
+            size: vector.number("size"),
+        };
+        is_frozen(vector, content);
+    }
+}
+
+/// What an entry of a vector says.
+fn audit_event(vector: Fields<'_>) -> AuditEvent {
+    let (stream, user) = (|| vector.stream(), || vector.user("user"));
+    let public_key = || vector.array("public_key");
+    let keys = || vector.list("keys").iter().map(|id| veilcast::key_store::KeyId::new(id.itself()).unwrap()).collect();
+    let by =
+        || [Handed::ToIds, Handed::ToSpan, Handed::Push, Handed::PushUnconfirmed][vector.number("by") as usize - 1];
+    let refused = || refusal(vector.object("refusal").unwrap().number("reason"), vector.object("refusal").unwrap());
+    let moment = |name| vector.optional_number(name).map(Timestamp::from_millis);
+    let repeats = || Repeats {
+        times: vector.number("times"),
+        keys: vector.number("count"),
+        since: vector.moment("since"),
+        until: vector.moment("until"),
+    };
+    match vector.number("what") {
+        1 => {
+            let grant = Period { start: moment("grant_start"), end: moment("grant_end") };
+            AuditEvent::Given {
+                stream: stream(),
+                user: user(),
+                keys: keys(),
+                by: by(),
+                grant,
+                public_key: public_key(),
+            }
+        }
+        2 => AuditEvent::Refused {
+            stream: stream(),
+            user: user(),
+            keys: keys(),
+            count: vector.number("count"),
+            by: by(),
+            refusal: refused(),
+            public_key: public_key(),
+        },
+        3 => AuditEvent::GivenAgain { stream: stream(), user: user(), repeats: repeats() },
+        4 => AuditEvent::RefusedAgain { stream: stream(), user: user(), refusal: refused(), repeats: repeats() },
+        5 => AuditEvent::Unlisted { repeats: repeats() },
+        6 => AuditEvent::Throttled { repeats: repeats() },
+        7 => AuditEvent::NotWritten { entries: vector.number("count") },
+        other => panic!("an entry of kind {other}"),
+    }
+}
+
+#[test]
+fn an_audit_log_its_hashes_and_the_head_over_them_are_frozen() {
+    let file = Vectors::read("audit_log.json");
+    let (identity, entries) = (file.top().identity(), file.list("entries"));
+    let log = AuditLog::new(Arc::new(MemoryKeyStore::default()), file.top().user("publisher"));
+    let events = entries.iter().map(|vector| (vector.moment("at"), audit_event(*vector))).collect();
+    let mut rng = Scripted::new(&[&file.top().bytes("log")]);
+    log.append(events, &identity, file.top().moment("signed"), &mut rng).unwrap();
+    assert!(rng.is_used_up());
+
+    let head = log.head().unwrap().unwrap();
+    assert_eq!(hex::encode(head.envelope()), file.top().text("head"));
+    assert_eq!(hex::encode(head.content().pruned_hash), file.top().text("beginning"));
+    let mut check = AuditCheck::new(head.content(), None).unwrap();
+    let written = log.read(0, 100).unwrap();
+    assert_eq!(written.len(), entries.len());
+    for (logged, vector) in written.iter().zip(entries) {
+        assert_eq!(hex::encode(&logged.content), vector.text("content"));
+        let read = LoggedEntry::read(vector.bytes("content"), vector.array("hash")).unwrap();
+        assert_eq!((&read, &read.entry.event), (logged, &audit_event(vector)));
+        check.take(&read).unwrap();
+    }
+    assert_eq!(check.finish().unwrap().entries, 9);
+}
+
 fn parts_of(frame: &[u8]) -> (Vec<String>, Vec<String>) {
     let parts = Frame::decode(&Bytes::copy_from_slice(frame)).unwrap();
     let messages = parts.messages.into_iter().map(|part| hex::encode(part.verify().unwrap().envelope()));
@@ -584,7 +673,7 @@ fn every_vector_file_with_a_private_or_secret_key_says_that_it_is_thrown_away() 
             marked += 1;
         }
     }
-    assert_eq!(marked, 15, "of messages, exchanges, records, signatures and ciphers");
+    assert_eq!(marked, 17, "of messages, exchanges, records, signatures and ciphers");
 }
 
 #[test]

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 HERE = pathlib.Path(__file__).parent
 TAGS = {1: "message", 2: "key-request", 3: "key-answer", 4: "key-push", 5: "key-receipt", 6: "publisher-record", 7: "stream-record",
-        8: "signed-grant", 9: "resend-request", 10: "resend-page", 11: "storage-record"}
+        8: "signed-grant", 9: "resend-request", 10: "resend-page", 11: "storage-record", 12: "audit-head"}
 
 
 # Section 1: Protocol Buffers, as much as is needed.
@@ -382,8 +382,13 @@ def storage_record(v):
             + number(5, v["issued"]) + number(6, v["expires"]) + number(7, v["slot"]))
 
 
+def audit_head(v):
+    return (data(1, raw(v["publisher"])) + data(2, raw(v["log"])) + number(3, v["at"]) + number(4, v["sequence"]) + data(5, raw(v["hash"]))
+            + number(6, v["pruned"]) + data(7, raw(v["pruned_hash"])) + number(8, v["size"]))
+
+
 ENCODERS = {1: message, 2: key_request, 3: key_answer, 4: key_answer, 5: key_receipt, 6: publisher_record, 7: stream_record,
-            8: signed_grant, 9: resend_request, 10: resend_page, 11: storage_record}
+            8: signed_grant, 9: resend_request, 10: resend_page, 11: storage_record, 12: audit_head}
 
 
 # What a receiver checks before and by the signature. Returns the step that refuses.
@@ -573,8 +578,16 @@ def check_storage_record(content):
     return last(found, 2, b"")
 
 
+def check_audit_head(content):
+    found = fields(content)
+    check_ids(found, (1, 20), (2, 16), (5, 32), (7, 32))
+    need(last(found, 6, 0) < last(found, 4, 0), "the head stands at an entry that is kept")
+    return last(found, 1, b"")
+
+
 CHECKS = {1: check_message, 2: check_request, 3: check_answer, 4: lambda c: check_answer(c, True), 5: check_receipt, 6: check_record,
-          7: check_stream_record, 8: check_grant, 9: check_resend_request, 10: check_resend_page, 11: check_storage_record}
+          7: check_stream_record, 8: check_grant, 9: check_resend_request, 10: check_resend_page, 11: check_storage_record,
+          12: check_audit_head}
 
 
 def read(kind, bytes_):
@@ -784,13 +797,48 @@ def refused_file():
         same(v["why"], verdict(v["kind"], raw(v["envelope"])), v["refused_by"])
 
 
+# Section 16: the audit log.
+
+def framed(tag, *parts):
+    tag = b"veilcast/1/" + tag
+    return hashlib.sha256(bytes([len(tag)]) + tag + b"".join(be(len(p), 8) + p for p in parts)).digest()
+
+
+def moment(field, value):
+    return b"" if value is None else varint(field << 3) + varint(value)
+
+
+def audit_entry(v):
+    refusal = v.get("refusal")
+    encoded = refusal and number(1, refusal["reason"]) + number(2, refusal["millis"])
+    return (number(1, 1) + number(2, v["sequence"]) + number(3, v["at"]) + number(4, v["what"]) + data(5, v.get("stream", ""))
+            + data(6, raw(v.get("user", ""))) + each(7, v.get("keys", [])) + number(8, v.get("count", 0)) + number(9, v.get("by", 0))
+            + moment(10, v.get("grant_start")) + moment(11, v.get("grant_end")) + data(12, raw(v.get("public_key", "")))
+            + (present(13, encoded) if refusal else b"") + number(14, v.get("times", 0)) + number(15, v.get("since", 0))
+            + number(16, v.get("until", 0)))
+
+
+def audit_log_file():
+    file = load("audit_log.json")
+    before = framed(b"audit-log", raw(file["publisher"]), raw(file["log"]))
+    same("beginning", before, file["beginning"])
+    for v in file["entries"]:
+        same("content", audit_entry(v), v["content"])
+        before = framed(b"audit-entry", before, raw(v["content"]))
+        same("hash", before, v["hash"])
+    head = fields(read(12, raw(file["head"]))[0])
+    same("verdict", verdict(12, raw(file["head"])), "accept")
+    same("head", [last(head, 4, 0), last(head, 5, b"").hex()], [len(file["entries"]), before.hex()])
+
+
 def main():
     files = [signature_file, payload_file, rotate_file, transport_file, frame_file, partition_key_file, stream_id_file, refused_file,
-             reading_file, secrets_are_marked]
+             reading_file, secrets_are_marked, audit_log_file]
     for check in files:
         check()
     kinds = {"message": 1, "key_request": 2, "key_answer": 3, "key_push": 4, "key_receipt": 5, "publisher_record": 6,
-             "stream_record": 7, "signed_grant": 8, "resend_request": 9, "resend_page": 10, "storage_record": 11}
+             "stream_record": 7, "signed_grant": 8, "resend_request": 9, "resend_page": 10, "storage_record": 11,
+             "audit_head": 12}
     for name, kind in kinds.items():
         envelope_file(f"{name}.json", kind)
     print("every vector is what docs/PROTOCOL.md says")

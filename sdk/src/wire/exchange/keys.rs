@@ -78,7 +78,7 @@ impl From<&GrantedKey> for GrantedProto {
 
 /// A "no" to a whole request.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(in crate::wire) struct RefusalProto {
+pub(crate) struct RefusalProto {
     #[prost(uint32, tag = "1")]
     reason: u32,
     #[prost(uint64, tag = "2")]
@@ -113,7 +113,7 @@ pub(super) fn refused(proto: &RefusedProto) -> Result<Refused, WireError> {
     Ok(Refused { key_id: key_id(&proto.key_id)?, refusal })
 }
 
-pub(in crate::wire) fn refusal(proto: &RefusalProto) -> Result<Refusal, WireError> {
+pub(crate) fn refusal(proto: &RefusalProto) -> Result<Refusal, WireError> {
     let (moment, span) = (Timestamp::from_millis(proto.millis), Duration::from_millis(proto.millis));
     Ok(match proto.reason {
         1 => Refusal::Denied,

@@ -11,7 +11,7 @@ use std::fmt;
 
 pub use answer::KeyAnswer;
 pub use keys::{GrantedKey, Refused};
-pub(super) use keys::{RefusalProto, refusal};
+pub(crate) use keys::{RefusalProto, refusal};
 pub use push::KeyPush;
 pub use range::{KeyRange, Wanted};
 pub use receipt::KeyReceipt;
