@@ -48,6 +48,10 @@ macro_rules! delegate_to_ledger {
                 self.ledger().remove(scope, id)
             }
 
+            fn remove_all(&self, scope: &crate::KeyScope, ids: &[crate::KeyId]) -> Result<u64, crate::StoreError> {
+                self.ledger().remove_all(scope, ids)
+            }
+
             fn history(
                 &self,
                 scope: &crate::KeyScope,

@@ -38,6 +38,7 @@
 
 mod delegate;
 pub mod durable;
+mod forget;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -52,6 +53,7 @@ mod store;
 mod store_error;
 mod stored;
 
+pub use forget::{Forgettable, forget, forgettable};
 pub use group_key::{GROUP_KEY_LEN, GroupKey};
 pub use key_error::KeyError;
 pub use key_id::KeyId;

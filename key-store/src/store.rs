@@ -73,6 +73,19 @@ pub trait KeyStore: Send + Sync {
     /// As [`key`](Self::key).
     fn remove(&self, scope: &KeyScope, id: &KeyId) -> Result<bool, StoreError>;
 
+    /// Takes out several keys as [`remove`](Self::remove) does, all of them or none, with one wait for the disk, and tells how many
+    /// there were. A store that does not say better takes them out one by one.
+    ///
+    /// # Errors
+    /// As [`key`](Self::key).
+    fn remove_all(&self, scope: &KeyScope, ids: &[KeyId]) -> Result<u64, StoreError> {
+        let mut removed = 0;
+        for id in ids {
+            removed += u64::from(self.remove(scope, id)?);
+        }
+        Ok(removed)
+    }
+
     /// The keys in use at any moment of `range`, ordered by `since` and then id, at most `limit` of them.
     ///
     /// The next page starts strictly `after` the [`cursor`](StoredKey::cursor) of the last key; an empty page is the end.

@@ -6,7 +6,7 @@ mod common;
 use common::{id, numbered, open, scope};
 use veilcast_key_store::{
     GroupKey, KeyOrigin, KeyScope, KeyStore, MAX_RECORD_CHANGES, MAX_RECORD_KEY_LEN, MAX_RECORD_LEN, MemoryKeyStore,
-    RecordStore, Store, StoreError, StoredKey, TimeRange,
+    RecordStore, Store, StoreError, StoredKey, TimeRange, forget, forgettable,
 };
 
 macro_rules! against_every_store {
@@ -39,6 +39,8 @@ against_every_store! {
     keys_added_together_are_all_there_but_those_whose_id_is_taken
     a_pre_agreed_key_can_become_current_and_keeps_its_origin
     a_removed_key_is_gone_and_another_may_take_its_id
+    keys_removed_together_are_gone_and_those_that_were_not_there_are_not_counted
+    forgetting_removes_the_keys_whose_period_ended_and_never_the_current_one
     a_scope_without_its_current_key_has_none_until_the_next
     history_is_ordered_by_time_and_then_id
     history_by_range_holds_the_keys_whose_period_touches_it
@@ -49,6 +51,40 @@ against_every_store! {
     a_scan_goes_through_one_table_one_prefix_and_page_by_page
     what_is_too_large_is_refused_whole
     a_store_fits_behind_one_trait_object
+}
+
+fn keys_removed_together_are_gone_and_those_that_were_not_there_are_not_counted(store: &dyn Store) {
+    for n in 0..4 {
+        store.make_current(&scope("o/p"), &numbered(n), n as u64).unwrap();
+    }
+    store.make_current(&scope("o/q"), &numbered(1), 1).unwrap();
+    let names = ["key-1", "key-3", "key-1", "key-9"].map(id);
+    assert_eq!(store.remove_all(&scope("o/p"), &names).unwrap(), 2);
+    assert_eq!(ids(&all(store, &scope("o/p"))), ["key-0", "key-2"]);
+    assert!(store.current(&scope("o/p")).unwrap().is_none(), "it was among them");
+    assert_eq!(ids(&all(store, &scope("o/q"))), ["key-1"]);
+    assert_eq!(store.remove_all(&scope("o/p"), &[]).unwrap(), 0);
+}
+
+fn forgetting_removes_the_keys_whose_period_ended_and_never_the_current_one(store: &dyn Store) {
+    let (mine, theirs) = (scope("o/p"), KeyScope::new([0x22; 20], "o/p"));
+    for n in 0..600 {
+        store.make_current(&mine, &numbered(n), 10 * n as u64).unwrap();
+    }
+    store.add(&mine, &numbered(900), 5, None, KeyOrigin::PreAgreed).unwrap();
+    store.add(&theirs, &numbered(1), 5, Some(6), KeyOrigin::Received).unwrap();
+    let found = forgettable(store, &mine, 5_000).unwrap();
+    assert_eq!((found.over, found.unended), (500, 1));
+    assert_eq!(forget(store, &mine, 4_999).unwrap(), 499, "a period that ends at 5,000 is not over at 4,999");
+    assert_eq!(forget(store, &mine, 5_000).unwrap(), 1);
+    assert_eq!(forget(store, &mine, 5_000).unwrap(), 0);
+    assert!(store.key(&mine, numbered(499).id()).unwrap().is_none());
+    assert!(store.key(&mine, numbered(500).id()).unwrap().is_some());
+    // However late the moment: what is current stays, and what nobody told the end of.
+    assert_eq!(forget(store, &mine, u64::MAX).unwrap(), 99);
+    assert_eq!(ids(&all(store, &mine)), ["key-900", "key-599"]);
+    assert!(store.current(&mine).unwrap().unwrap().key.same_as(&numbered(599)));
+    assert_eq!(ids(&all(store, &theirs)), ["key-1"], "keys of another publisher");
 }
 
 fn ids(keys: &[StoredKey]) -> Vec<&str> {

@@ -7,6 +7,7 @@ mod demo;
 mod grant;
 mod identity;
 mod key;
+mod key_care;
 mod network;
 mod registry;
 mod rhythm;
@@ -17,12 +18,15 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub(crate) use access::{AccessCommand, ClearArgs, ListedArgs};
-pub(crate) use care::{BackupArgs, FilePassphraseArgs, RestoreArgs};
+pub(crate) use care::{
+    BackupArgs, FilePassphraseArgs, FingerprintArgs, PassphraseChangeArgs, PassphraseCommand, RestoreArgs,
+};
 pub(crate) use config::ConfigCommand;
 pub(crate) use demo::DemoArgs;
 pub(crate) use grant::{AnnounceArgs, GrantCommand, GrantRevokeArgs, GrantShowArgs, ImportArgs, PeriodArgs};
 pub(crate) use identity::IdentityCommand;
 pub(crate) use key::{KeyAddArgs, KeyCommand, KeyFetchArgs, KeyListArgs, RingKeyArgs};
+pub(crate) use key_care::{KeyExportArgs, KeyForgetArgs, KeyImportArgs};
 pub(crate) use network::{NetworkArgs, NodeArgs, PublishArgs, ResendArgs, SubscribeArgs};
 pub(crate) use registry::{ChainArgs, Kept, Registry, RegistryArgs, RpcUrl, SpendArgs};
 pub(crate) use rhythm::RhythmArgs;
@@ -105,6 +109,11 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Make a data folder out of a backup
     Restore(RestoreArgs),
+    /// Change what opens the data folder
+    #[command(subcommand)]
+    Passphrase(PassphraseCommand),
+    /// Print an address as words, to compare it by voice or on paper
+    Fingerprint(FingerprintArgs),
     /// See what the config file says, or get one with every key
     #[command(subcommand)]
     Config(ConfigCommand),

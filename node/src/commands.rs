@@ -20,7 +20,7 @@ use std::time::Duration;
 use veilcast::Timestamp;
 use veilcast::time::{Clock, SystemClock};
 
-use crate::args::{Cli, Command, GrantCommand, KeyCommand, StreamCommand};
+use crate::args::{Cli, Command, GrantCommand, KeyCommand, PassphraseCommand, StreamCommand};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -56,6 +56,8 @@ pub(crate) fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
         Command::Resend(args) => in_runtime(|stop| resend::run(args, shared, output, stop)),
         Command::Backup(args) => care::backup::run(&args, &shared, output),
         Command::Restore(args) => care::restore::run(&args, &shared, output),
+        Command::Passphrase(PassphraseCommand::Change(args)) => care::passphrase::change(&args, &shared, output),
+        Command::Fingerprint(args) => care::fingerprint::run(&args, &shared, output),
         Command::Demo(args) => in_runtime(|stop| demo::run(args, output, stop)),
     }
 }

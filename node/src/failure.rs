@@ -116,6 +116,7 @@ impl Failure {
             Self::RevokedTogether | Self::UnsignedStorage => Exit::Usage,
             Self::KeyInput(error) => error.exit(),
             Self::Chain(error) => error.exit(),
+            Self::Care(error) => error.exit(),
             Self::KeyFetch(error) => error.exit(),
             Self::Registry(RegistryError::Period(_)) | Self::Grant(GrantError::Period(_)) => Exit::Usage,
             Self::GrantInput(error) => error.exit(),

@@ -237,3 +237,175 @@ fn killed_at_any_moment_of_a_restore_the_folder_has_nothing_or_all_of_it() {
     assert!(nothing > 0);
     assert!(!new.path().join("placing").exists() && !new.path().join("placing.part").exists());
 }
+
+#[test]
+fn a_changed_passphrase_opens_identity_and_store_and_the_old_one_neither() {
+    let (old, new) = (("VEILCAST_PASSPHRASE", "old tulip"), ("VEILCAST_PASSPHRASE", "new tulip"));
+    let home = Home::empty();
+    with(&home, &["identity", "new"], &[old]).ok();
+    let stream = with(&home, &["stream", "create", "prices"], &[old]).ok();
+    let before = told(&home, &[old]);
+    let file = home.path().with_file_name("backup");
+    with(&home, &["backup", file.to_str().unwrap()], &[old]).ok();
+
+    with(&home, &["passphrase", "change"], &[old]).failed(2, &["no new passphrase", "VEILCAST_NEW_PASSPHRASE"]);
+    with(&home, &["passphrase", "change"], &[new, ("VEILCAST_NEW_PASSPHRASE", "x")]).failed(1, &["wrong password"]);
+    assert_eq!(told(&home, &[old]), before);
+
+    with(&home, &["passphrase", "change"], &[old, ("VEILCAST_NEW_PASSPHRASE", new.1)]).ok();
+    assert_eq!(told(&home, &[new]), before);
+    with(&home, &["stream", "show", &stream], &[old]).failed(1, &["wrong password"]);
+    with(&Home::empty(), &["restore", file.to_str().unwrap()], &[old]).ok();
+    let left: Vec<_> = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "nothing that the old one opens is left: {left:?}");
+}
+
+#[test]
+fn a_folder_changes_from_a_key_file_to_a_passphrase_to_another_key_file() {
+    let (home, _) = seller();
+    let before = told(&home, &[]);
+    let key = || fs::read(home.path().join("store.key")).ok();
+    let first = key().unwrap();
+    let passphrase = home.file("new", b"from a file\n");
+    home.run(&["passphrase", "change", "--new-passphrase-file", passphrase.to_str().unwrap()]).ok();
+    assert_eq!((key(), told(&home, &[("VEILCAST_PASSPHRASE", "from a file")])), (None, before.clone()));
+    with(&home, &["passphrase", "change", "--key-file"], &[("VEILCAST_PASSPHRASE", "from a file")]).ok();
+    assert_eq!(told(&home, &[]), before);
+    assert_ne!(key().unwrap(), first);
+    home.run(&["passphrase", "change", "--key-file"]).ok();
+    assert_eq!(told(&home, &[]), before);
+}
+
+#[test]
+fn killed_at_any_moment_of_a_change_one_passphrase_opens_identity_and_store() {
+    let [old, new] = ["old tulip", "new tulip"].map(|text| ("VEILCAST_PASSPHRASE", text));
+    let home = Home::empty();
+    with(&home, &["identity", "new"], &[old]).ok();
+    with(&home, &["stream", "create", "prices"], &[old]).ok();
+    let before = told(&home, &[old]);
+    let mut wait = Duration::from_millis(1);
+    loop {
+        let mut command = home.command(&["passphrase", "change"]);
+        command.envs([old, ("VEILCAST_NEW_PASSPHRASE", new.1)]).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut changing = command.spawn().unwrap();
+        std::thread::sleep(wait);
+        changing.kill().unwrap();
+        changing.wait().unwrap();
+        wait = wait * 5 / 4 + Duration::from_millis(2);
+        if with(&home, &["stream", "show"], &[new]).code == Some(0) {
+            break;
+        }
+        assert_eq!(told(&home, &[old]), before);
+    }
+    assert_eq!(told(&home, &[new]), before);
+    with(&home, &["stream", "show"], &[old]).failed(1, &["wrong password"]);
+}
+
+#[test]
+fn a_folder_in_use_keeps_its_passphrase() {
+    let (home, stream) = seller();
+    let publishing = home.start(&["publish", &stream, "--listen", LOCAL]);
+    publishing.stderr.wait_for("waiting for somebody");
+    home.run(&["passphrase", "change", "--key-file"]).failed(1, &["in use"]);
+    drop(publishing);
+    home.run(&["stream", "show"]).ok();
+}
+
+#[test]
+fn an_address_has_the_same_twelve_words_for_everybody() {
+    let (home, other) = (Home::new(), Home::new());
+    let mine = home.run(&["fingerprint", "--json"]).json();
+    assert_eq!(mine["address"], home.address());
+    assert_eq!(mine["words"].as_array().unwrap().len(), 12);
+    assert_eq!(other.run(&["fingerprint", &home.address(), "--json"]).json(), mine);
+    assert_ne!(other.run(&["fingerprint", "--json"]).json()["words"], mine["words"]);
+    let text = home.run(&["fingerprint"]).ok();
+    let words: Vec<_> = text.split_whitespace().skip(1).collect();
+    let of_json: Vec<_> = mine["words"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    assert_eq!(words, of_json);
+    home.run(&["fingerprint", "0x12"]).failed(2, &["address"]);
+}
+
+const THEIRS: &str = "0x00000000000000000000000000000000000000bb";
+
+#[test]
+fn chosen_keys_are_exported_and_imported_and_only_what_was_new_counts_as_new() {
+    let (home, stream) = seller();
+    let file = home.path().with_file_name("keys");
+    let path = file.to_str().unwrap();
+    let other = home.stream("weather");
+    home.run_with(&["key", "add", &other, "--key-id", "rain"], "cd".repeat(32).as_bytes()).ok();
+    let json = with(&home, &["key", "export", &stream, path, "--json"], &[OF_BACKUP]).json();
+    assert_eq!(json["keys"], 2);
+    assert!(!fs::read(&file).unwrap().windows(6).any(|window| window == b"summer"));
+
+    let reader = Home::new();
+    let import = |path: &str| with(&reader, &["key", "import", path, "--json"], &[OF_BACKUP]).json();
+    let json = import(path);
+    assert_eq!((&json["new"], json["scopes"].as_array().unwrap().len()), (&2.into(), 2));
+    assert_eq!(import(path)["new"], 0, "the same again");
+    let list = reader.run(&["key", "list", "--json"]).json();
+    let keys = list["keys"].as_array().unwrap();
+    assert_eq!(keys.len(), 2, "nothing of the other stream");
+    assert!(keys.iter().all(|key| key["current"] == false));
+
+    let both = home.path().with_file_name("both");
+    let args = ["key", "export", &stream, &other, both.to_str().unwrap(), "--publisher", &home.address(), "--json"];
+    assert_eq!(with(&home, &args, &[OF_BACKUP]).json()["keys"], 2, "summer and rain, and not theirs");
+    assert_eq!(import(both.to_str().unwrap())["new"], 1);
+    with(&home, &["key", "export", &stream, path], &[OF_BACKUP]).failed(1, &["exists already"]);
+    with(&home, &["key", "export", &format!("{stream}/no"), path], &[OF_BACKUP]).failed(1, &["no keys of", "key list"]);
+}
+
+#[test]
+fn an_import_leaves_another_key_of_the_same_id_as_it_is_and_names_it() {
+    let (home, stream) = seller();
+    let file = home.path().with_file_name("keys");
+    with(&home, &["key", "export", &stream, file.to_str().unwrap()], &[OF_BACKUP]).ok();
+    let reader = Home::new();
+    let add = ["key", "add", &stream, "--publisher", THEIRS, "--key-id", "theirs"];
+    reader.run_with(&add, "ef".repeat(32).as_bytes()).ok();
+    let before = reader.run(&["key", "list", &stream]).ok();
+    let said = with(&reader, &["key", "import", file.to_str().unwrap()], &[OF_BACKUP]).ok();
+    assert!(said.contains("1 left out") && said.contains("theirs"), "{said}");
+    let after = reader.run(&["key", "list", &stream]).ok();
+    assert!(before.lines().all(|line| after.contains(line)) && after.contains("summer"), "{after}");
+
+    let wrong = ("VEILCAST_BACKUP_PASSPHRASE", "another");
+    with(&reader, &["key", "import", file.to_str().unwrap()], &[wrong]).failed(1, &["wrong passphrase"]);
+    let backup = backed_up(&home);
+    with(&reader, &["key", "import", backup.to_str().unwrap()], &[OF_BACKUP]).failed(1, &["a backup of a whole store"]);
+    with(&Home::empty(), &["restore", file.to_str().unwrap()], &[OF_BACKUP]).failed(1, &["an export of keys"]);
+}
+
+#[test]
+fn a_forgotten_key_is_gone_after_a_yes_and_whoever_asks_for_it_is_told_that_it_is_unknown() {
+    let signed = ["--registry", "grants"];
+    let (owner, buyer, keeper) = (Home::new(), Home::new(), Home::new());
+    let stream = owner.run(&[&["stream", "create", "prices"][..], &signed].concat()).ok();
+    let lines = owner.run(&["grant", "issue", &stream, &buyer.address()]).ok();
+    buyer.run_with(&["grant", "import"], lines.as_bytes()).ok();
+    keeper.run_with(&["grant", "import"], lines.lines().next().unwrap().as_bytes()).ok();
+    let keep = keeper.start(&[&["node", "--listen", LOCAL, "--store", &stream][..], &signed].concat());
+    let at = keep.stdout.wait_for("/p2p/");
+    let publish = ["publish", &stream, "--bootstrap", &at, "--listen", LOCAL];
+    // Each message under a key of its own.
+    let more = ["--linger", "1s", "--rekey-every", "1"];
+    owner.run_with(&[&publish[..], &signed, &more].concat(), b"old\nnew\n").ok();
+
+    let forget = ["key", "forget", &stream, "--before", "2100-01-01T00:00:00Z"];
+    owner.run(&forget).failed(2, &["nobody to ask", "--yes"]);
+    assert_eq!(owner.run(&["key", "list", "--json"]).json()["keys"].as_array().unwrap().len(), 2);
+    let json = owner.run(&[&forget[..], &["--yes", "--json"]].concat()).json();
+    assert_eq!((&json["removed"], &json["unended"]), (&1.into(), &0.into()));
+    assert_eq!(owner.run(&[&forget[..], &["--json"]].concat()).json()["removed"], 0, "nothing to ask about");
+    let keys = owner.run(&["key", "list", "--json"]).json();
+    assert_eq!((keys["keys"].as_array().unwrap().len(), &keys["keys"][0]["current"]), (1, &true.into()));
+
+    let none = owner.file("none.txt", b"");
+    let _answering = owner.start_with_file(&[&publish[..], &signed, &["--stay"]].concat(), &none);
+    let resend = ["resend", &stream, "--bootstrap", &at, "--listen", LOCAL, "--last", "2"];
+    let read = buyer.run(&[&resend[..], &signed].concat());
+    assert_eq!(read.stdout.trim_end(), "new", "{read:#?}");
+    assert!(read.stderr.contains("unknown"), "{read:#?}");
+}

@@ -74,7 +74,7 @@ impl Placing {
     /// be empty.
     ///
     /// # Errors
-    /// [`StoreError::Io`]; then either nothing has happened, or the next [`finish`](Self::finish) goes on.
+    /// [`StoreError::Io`]; then all is as it was, or the next [`finish`](Self::finish) goes on.
     pub fn commit(mut self, names: &[&str], old: OldFiles<'_>) -> Result<(), StoreError> {
         let plan = Plan {
             keep: match old {
@@ -91,8 +91,14 @@ impl Placing {
             files::sync_dir(&self.root)
         };
         let lock = self.lock.take();
-        decide().map_err(StoreError::io(format!("place files in {}", self.root.display())))?;
-        let done = go_on(&self.root);
+        let fault = || StoreError::io(format!("place files in {}", self.root.display()));
+        decide().map_err(fault())?;
+        let placed = place_all(&self.root, &plan).inspect_err(|_| {
+            // A place that cannot be taken (a mount point, say) could not be taken later either. Where this fails as well, the
+            // next one who comes tries again.
+            let _ = take_back(&self.root, &plan);
+        });
+        let done = placed.and_then(|()| clean_up(&self.root, &plan)).map_err(fault());
         drop(lock);
         done
     }
@@ -174,20 +180,43 @@ fn go_on(root: &Path) -> Result<(), StoreError> {
         Err(error) => return Err(fault()(error)),
     };
     let plan = Plan::decode(&text).ok_or_else(|| StoreError::damaged(placing.join(PLAN).display().to_string()))?;
-    let place = || {
-        for (put, name) in &plan.steps {
-            step(root, &placing, *put, name)?;
+    place_all(root, &plan).and_then(|()| clean_up(root, &plan)).map_err(fault())
+}
+
+fn place_all(root: &Path, plan: &Plan) -> io::Result<()> {
+    for (put, name) in &plan.steps {
+        step(root, &root.join(PLACING), *put, name)?;
+    }
+    files::sync_dir(root)
+}
+
+/// All is in its place.
+fn clean_up(root: &Path, plan: &Plan) -> io::Result<()> {
+    let placing = root.join(PLACING);
+    if let Some(keep) = &plan.keep
+        && fs::read_dir(placing.join(OLD)).is_ok_and(|mut found| found.next().is_some())
+    {
+        fs::rename(placing.join(OLD), root.join(keep))?;
+    }
+    fs::remove_file(placing.join(PLAN))?;
+    files::remove_tree(&placing)
+}
+
+/// Not all could be placed: what was there before comes back, and what was decided is not.
+fn take_back(root: &Path, plan: &Plan) -> io::Result<()> {
+    let placing = root.join(PLACING);
+    for (put, name) in plan.steps.iter().rev() {
+        let (new, place, old) = (placing.join(NEW).join(name), root.join(name), placing.join(OLD).join(name));
+        if *put && !new.exists() {
+            fs::rename(&place, &new)?;
         }
-        if let Some(keep) = &plan.keep
-            && fs::read_dir(placing.join(OLD)).is_ok_and(|mut found| found.next().is_some())
-        {
-            fs::rename(placing.join(OLD), root.join(keep))?;
+        if old.exists() {
+            fs::rename(&old, &place)?;
         }
-        files::sync_dir(root)?;
-        fs::remove_file(placing.join(PLAN))?;
-        files::remove_tree(&placing)
-    };
-    place().map_err(fault())
+    }
+    files::sync_dir(root)?;
+    fs::rename(&placing, root.join(PART))?;
+    files::remove_tree(&root.join(PART))
 }
 
 /// Idempotent: as long as the new file is not in its place, what is there is the old one.
@@ -341,6 +370,28 @@ mod tests {
         placing.commit(&["a"], OldFiles::Remove).unwrap();
         assert_eq!(text(dir.path().join("a")).unwrap(), "new");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn where_one_place_cannot_be_taken_all_is_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", "d", "f"] {
+            fs::write(dir.path().join(name), format!("old {name}")).unwrap();
+        }
+        let placing = Placing::begin(dir.path()).unwrap();
+        fs::create_dir(placing.new_files().join("f")).unwrap();
+        for name in ["a", "b", "f/x"] {
+            fs::write(placing.new_files().join(name), "new").unwrap();
+        }
+        // `f` is a file, so nothing can lie below it.
+        let fault = placing.commit(&["a", "b", "d", "f/x"], OldFiles::Remove).unwrap_err();
+        assert!(matches!(fault, StoreError::Io { .. }), "{fault}");
+        for name in ["a", "d", "f"] {
+            assert_eq!(text(dir.path().join(name)).unwrap(), format!("old {name}"));
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+        Placing::finish(dir.path()).unwrap();
+        assert_eq!(text(dir.path().join("a")).unwrap(), "old a");
     }
 
     #[test]

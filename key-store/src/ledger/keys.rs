@@ -79,16 +79,16 @@ impl<S: Shelf> KeyStore for Ledger<S> {
     }
 
     fn remove(&self, scope: &KeyScope, id: &KeyId) -> Result<bool, StoreError> {
+        self.change(|shelf, changes| plan_remove(shelf, changes, scope, id))
+    }
+
+    fn remove_all(&self, scope: &KeyScope, ids: &[KeyId]) -> Result<u64, StoreError> {
         self.change(|shelf, changes| {
-            let Some(known) = read_key(shelf, scope, id)? else {
-                return Ok(false);
-            };
-            changes.insert(place::key(scope, id), None);
-            changes.insert(place::order(scope, known.since, id), None);
-            if read_current(shelf, scope)?.is_some_and(|current| current.id == *id) {
-                changes.insert(place::current(scope), None);
+            let mut removed = 0;
+            for id in ids.iter().collect::<BTreeSet<_>>() {
+                removed += u64::from(plan_remove(shelf, changes, scope, id)?);
             }
-            Ok(true)
+            Ok(removed)
         })
     }
 
@@ -185,6 +185,18 @@ fn plan_add(shelf: &impl Shelf, changes: &mut Changes, scope: &KeyScope, added: 
     };
     put_key(changes, scope, known.as_ref(), &stored);
     Ok(())
+}
+
+fn plan_remove(shelf: &impl Shelf, changes: &mut Changes, scope: &KeyScope, id: &KeyId) -> Result<bool, StoreError> {
+    let Some(known) = read_key(shelf, scope, id)? else {
+        return Ok(false);
+    };
+    changes.insert(place::key(scope, id), None);
+    changes.insert(place::order(scope, known.since, id), None);
+    if read_current(shelf, scope)?.is_some_and(|current| current.id == *id) {
+        changes.insert(place::current(scope), None);
+    }
+    Ok(true)
 }
 
 pub(super) fn read_current(shelf: &impl Shelf, scope: &KeyScope) -> Result<Option<record::Current>, StoreError> {

@@ -1,8 +1,9 @@
-//! Arguments of `veilcast backup` and `veilcast restore`.
+//! Arguments of `veilcast backup`, `restore`, `passphrase` and `fingerprint`.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
+use veilcast::UserId;
 
 /// `veilcast backup`
 #[derive(Debug, Args)]
@@ -61,4 +62,45 @@ pub(crate) struct FilePassphraseArgs {
     /// Read the passphrase of the backup from the first line of this file (or set VEILCAST_BACKUP_PASSPHRASE)
     #[arg(long, value_name = "FILE")]
     pub(crate) backup_passphrase_file: Option<PathBuf>,
+}
+
+/// `veilcast passphrase ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum PassphraseCommand {
+    /// Let another passphrase, or a key file, open the data folder from now on
+    Change(PassphraseChangeArgs),
+}
+
+/// `veilcast passphrase change`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  veilcast passphrase change                       asks for the old one and twice for the new one
+  veilcast passphrase change --passphrase-file old.txt --new-passphrase-file new.txt
+  VEILCAST_NEW_PASSPHRASE=... veilcast passphrase change      from a key file to a passphrase
+  veilcast passphrase change --key-file            to a new key file
+
+Identity and store change together or not at all. No key is sealed again: whoever has an older copy of the folder, or a backup, opens
+it as before. If the old passphrase became known together with the folder, make new keys (rekey) and a new identity.")]
+pub(crate) struct PassphraseChangeArgs {
+    /// Read the new passphrase from the first line of this file (or set VEILCAST_NEW_PASSPHRASE)
+    #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
+    pub(crate) new_passphrase_file: Option<PathBuf>,
+    /// Lock the folder with a new key file in it instead of a passphrase
+    #[arg(long)]
+    pub(crate) key_file: bool,
+}
+
+/// `veilcast fingerprint`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  veilcast fingerprint                             yours, to be read out on the phone
+  veilcast fingerprint 0xUSER                      of somebody whose address was sent to you
+
+Compare all twelve words: another address with the same ones takes about 2^132 attempts, with the same six 2^66. The first four
+letters of a word are enough. The words are as public as the address, and no seed phrase of a wallet.")]
+pub(crate) struct FingerprintArgs {
+    /// Whose; without it your own
+    pub(crate) user: Option<UserId>,
 }

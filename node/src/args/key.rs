@@ -7,7 +7,7 @@ use veilcast::key_ring::RingPrefix;
 use veilcast::key_store::KeyId;
 use veilcast::{StreamId, UserId};
 
-use super::{NetworkArgs, RegistryArgs};
+use super::{KeyExportArgs, KeyForgetArgs, KeyImportArgs, NetworkArgs, RegistryArgs};
 use crate::times::{When, parse_when};
 
 /// `veilcast key ...`
@@ -23,6 +23,12 @@ pub(crate) enum KeyCommand {
     Use(RingKeyArgs),
     /// Take a key of a prefix out: what is under it can no longer be read
     Remove(RingKeyArgs),
+    /// Write keys of streams and periods to one file, under a passphrase
+    Export(KeyExportArgs),
+    /// Take in the keys of such a file; none that is there is ever replaced
+    Import(KeyImportArgs),
+    /// Remove keys for good whose period is over
+    Forget(KeyForgetArgs),
 }
 
 /// `veilcast key list`

@@ -1,16 +1,20 @@
-//! Care of the data folder: into one file and back. How such a file is made is the key store's business; what belongs into it
-//! beside the store is decided here.
+//! Care of the data folder: into one file and back, and what opens it. How such a file is made is the key store's business; what
+//! belongs into it beside the store is decided here.
 
 pub(crate) mod backup;
-mod bar;
-mod passphrases;
+pub(crate) mod bar;
+pub(crate) mod fingerprint;
+pub(crate) mod passphrase;
+pub(crate) mod passphrases;
 pub(crate) mod restore;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use veilcast::StreamId;
 use veilcast::key_store::portable::PortableError;
 
+use crate::exit::Exit;
 use crate::failure::Failure;
 
 /// The identity's keystore, locked with the passphrase of the backup.
@@ -41,12 +45,32 @@ pub(crate) enum CareError {
     NoPassphrase,
     #[error("{} opens with a passphrase; give it with VEILCAST_BACKUP_PASSPHRASE or --backup-passphrase-file", .file.display())]
     PassphraseNeeded { file: PathBuf },
+    #[error(
+        "there is no new passphrase; give one with VEILCAST_NEW_PASSPHRASE or --new-passphrase-file, or say --key-file"
+    )]
+    NoNewPassphrase,
+    #[error("there are no keys of {stream}; see what there is with: veilcast key list")]
+    NoKeys { stream: StreamId },
+    #[error("there is nobody to ask whether the keys may be removed; say so with --yes")]
+    NobodyToAsk,
+    #[error("nothing was removed; answer y to remove them")]
+    Declined,
     #[error("cannot read or write {}: {source}; see to the disk and its permissions", .path.display())]
     Io { path: PathBuf, source: io::Error },
 }
 
+impl CareError {
+    /// The exit code.
+    pub(crate) const fn exit(&self) -> Exit {
+        match self {
+            Self::NobodyToAsk | Self::NoNewPassphrase => Exit::Usage,
+            _ => Exit::Failed,
+        }
+    }
+}
+
 /// For `map_err`: names the file.
-fn of_file(file: &Path) -> impl FnOnce(PortableError) -> Failure {
+pub(crate) fn of_file(file: &Path) -> impl FnOnce(PortableError) -> Failure {
     let file = file.to_owned();
     move |source| CareError::File { file, source }.into()
 }

@@ -22,7 +22,7 @@ pub(crate) fn run(command: &IdentityCommand, shared: &Shared, output: Output) ->
 }
 
 /// An address is no secret: it stands in the keystore, and only where it does not the passphrase is needed.
-fn address(shared: &Shared) -> Result<UserId, Failure> {
+pub(crate) fn address(shared: &Shared) -> Result<UserId, Failure> {
     let dir = DataDir::find(shared.data_dir.as_deref())?;
     if !dir.identity().exists() {
         return Err(Failure::NoIdentity { folder: dir.path().into() });

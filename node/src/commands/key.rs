@@ -1,6 +1,8 @@
-//! `veilcast key`: the keys in the data folder. Their bytes go in, and never out.
+//! `veilcast key`: the keys in the data folder. Their bytes go in, and out only sealed.
 
+mod carry;
 pub(crate) mod fetch;
+mod forget;
 mod input;
 mod list;
 
@@ -26,6 +28,9 @@ pub(crate) fn run(command: &KeyCommand, shared: &Shared, output: Output) -> Resu
         KeyCommand::Fetch(_) => {}
         KeyCommand::Use(args) => use_key(args, &Session::open(shared)?, output)?,
         KeyCommand::Remove(args) => remove(args, &Session::open(shared)?, output)?,
+        KeyCommand::Export(args) => carry::export(args, shared, output)?,
+        KeyCommand::Import(args) => carry::import(args, shared, output)?,
+        KeyCommand::Forget(args) => forget::run(args, shared, output)?,
     }
     Ok(Exit::Done)
 }

@@ -11,6 +11,7 @@ mod signature;
 #[cfg(feature = "ethereum")]
 mod transaction;
 mod user;
+mod words;
 
 use std::fmt;
 

@@ -6,13 +6,13 @@ use veilcast::key_store::portable::{Progress, Step};
 use crate::output::Output;
 
 /// Shows progress until dropped.
-pub(super) struct Bar {
+pub(crate) struct Bar {
     bar: ProgressBar,
     step: Option<Step>,
 }
 
 impl Bar {
-    pub(super) fn new(output: Output) -> Self {
+    pub(crate) fn new(output: Output) -> Self {
         // indicatif draws on stderr, and not at all where that is no terminal.
         let bar = if output.is_json() { ProgressBar::hidden() } else { ProgressBar::new(1) };
         if let Ok(style) = ProgressStyle::with_template("{msg:12} {bar:30} {percent:>3} %") {
@@ -21,7 +21,7 @@ impl Bar {
         Self { bar, step: None }
     }
 
-    pub(super) fn show(&mut self, progress: Progress) {
+    pub(crate) fn show(&mut self, progress: Progress) {
         if self.step != Some(progress.step) {
             self.step = Some(progress.step);
             self.bar.set_message(words(progress.step));

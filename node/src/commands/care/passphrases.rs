@@ -14,7 +14,7 @@ use crate::unlock::{self, Secret};
 const VARIABLE: &str = "VEILCAST_BACKUP_PASSPHRASE";
 
 /// For a file that is to be written. `folders` is the passphrase of the data folder, if it has one.
-pub(super) fn for_new(args: &FilePassphraseArgs, folders: Option<&Secret>) -> Result<Secret, Failure> {
+pub(crate) fn for_new(args: &FilePassphraseArgs, folders: Option<&Secret>) -> Result<Secret, Failure> {
     if let Some(found) = unlock::explicit(args.backup_passphrase_file.as_deref(), VARIABLE)? {
         return Ok(found);
     }
@@ -27,7 +27,7 @@ pub(super) fn for_new(args: &FilePassphraseArgs, folders: Option<&Secret>) -> Re
 }
 
 /// For a file that is there.
-pub(super) fn for_file(args: &FilePassphraseArgs, file: &Path, folders: Option<&Secret>) -> Result<Secret, Failure> {
+pub(crate) fn for_file(args: &FilePassphraseArgs, file: &Path, folders: Option<&Secret>) -> Result<Secret, Failure> {
     if let Some(found) = unlock::explicit(args.backup_passphrase_file.as_deref(), VARIABLE)? {
         return Ok(found);
     }
