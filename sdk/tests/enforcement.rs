@@ -5,7 +5,8 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use support::{LONG, Net, config, next_event, next_message, next_text, say, until};
@@ -400,4 +401,136 @@ async fn a_stream_that_stops_being_public_at_a_known_moment_is_encrypted_from_th
 #[tokio::test(flavor = "multi_thread")]
 async fn the_key_that_everybody_could_have_is_replaced_at_the_known_end_of_a_public_stream() {
     assert_eq!(keys_around_the_end_of_a_public_stream(true).await, [1, 1, 2]);
+}
+
+/// A source that can be made to leave one listing unanswered, and counts how often it was asked for any.
+struct Slow {
+    inner: LocalRegistry,
+    /// The next listing of this stream never comes; those after it do.
+    stuck: Mutex<Option<StreamId>>,
+    waiting: Arc<AtomicUsize>,
+    asked: AtomicUsize,
+}
+
+/// One question that waits.
+struct Waiting(Arc<AtomicUsize>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl PermissionSource for Slow {
+    fn check<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        user: UserId,
+        permission: Permission,
+        now: Timestamp,
+    ) -> Answer<'a, Result<Grant, Refusal>> {
+        self.inner.check(stream, user, permission, now)
+    }
+
+    fn subscribers<'a>(&'a self, stream: &'a StreamId) -> Answer<'a, Result<Vec<Subscriber>, Refusal>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if self.stuck.lock().unwrap().take_if(|stuck| stuck == stream).is_none() {
+            return self.inner.subscribers(stream);
+        }
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let waiting = Waiting(self.waiting.clone());
+        Box::pin(async move {
+            let _waiting = waiting;
+            std::future::pending().await
+        })
+    }
+
+    fn stream<'a>(&'a self, stream: &'a StreamId) -> Answer<'a, Result<Option<StreamInfo>, Refusal>> {
+        self.inner.stream(stream)
+    }
+
+    fn changes(&self) -> u64 {
+        self.inner.changes()
+    }
+}
+
+/// A publisher of two streams by such a source, and its clock.
+struct TwoStreams {
+    source: Arc<Slow>,
+    clock: Arc<ManualClock>,
+    store: Arc<MemoryKeyStore>,
+    publisher: Client,
+    streams: [StreamId; 2],
+    _net: Net,
+}
+
+impl TwoStreams {
+    async fn open() -> Self {
+        let net = Net::start().await;
+        let clock = Arc::new(ManualClock::at(Timestamp::from_secs(SystemClock.now().as_secs())));
+        let (inner, store) =
+            (LocalRegistry::new(Arc::new(MemoryKeyStore::default())), Arc::<MemoryKeyStore>::default());
+        let owner = support::identity(1).user();
+        let streams = ["a", "b"].map(|path| StreamId::of(owner, path).unwrap());
+        streams.iter().for_each(|stream| inner.create_stream(stream, 1, false).unwrap());
+        let (stuck, waiting, asked) = (Mutex::default(), Arc::default(), AtomicUsize::default());
+        let source = Arc::new(Slow { inner, stuck, waiting, asked });
+        let builder = net.builder(1).store(store.clone()).clock(clock.clone()).permissions(source.clone());
+        let publisher = net.join(builder).await;
+        Self { source, clock, store, publisher, streams, _net: net }
+    }
+
+    fn grant(&self, stream: usize, byte: u8, period: Period) {
+        let (user, now) = (support::identity(byte).user(), self.clock.now());
+        self.source.inner.grant(&self.streams[stream], user, Permission::Subscribe, period, now).unwrap();
+    }
+
+    fn revoke(&self, stream: usize, byte: u8) {
+        let (user, now) = (support::identity(byte).user(), self.clock.now());
+        self.source.inner.revoke(&self.streams[stream], user, Permission::Subscribe, now).unwrap();
+    }
+
+    async fn say(&self, stream: usize) {
+        say(&self.publisher, &self.streams[stream], "to nobody").await;
+    }
+
+    fn keys_made(&self, stream: usize) -> usize {
+        let scope = veilcast::scope(self.publisher.user(), &self.streams[stream]);
+        self.store.history(&scope, TimeRange::ALL, None, 100).unwrap().len()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_was_known_is_enforced_without_asking_the_source_again() {
+    let two = TwoStreams::open().await;
+    two.grant(0, 9, Period::until(two.clock.now().plus(Duration::from_secs(5))));
+    two.say(0).await;
+    two.say(0).await;
+    let asked = two.source.asked.load(Ordering::SeqCst);
+    two.clock.advance(Duration::from_secs(6));
+    until(async || two.keys_made(0) == 2).await;
+    two.say(0).await;
+    assert_eq!((two.keys_made(0), two.source.asked.load(Ordering::SeqCst)), (2, asked));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_source_does_not_answer_for_one_stream_its_messages_go_out_and_others_are_rekeyed() {
+    let two = TwoStreams::open().await;
+    two.say(0).await;
+    two.say(1).await;
+    // The question is given up after a while. A machine that stands still so long shows nothing, and gets another try.
+    for n in 0..5 {
+        two.grant(1, 9, Period::ALWAYS);
+        two.say(1).await;
+        let made = two.keys_made(1);
+        *two.source.stuck.lock().unwrap() = Some(two.streams[0].clone());
+        two.revoke(1, 9);
+        until(async || two.source.waiting.load(Ordering::SeqCst) == 1).await;
+        two.say(0).await;
+        until(async || two.keys_made(1) == made + 1).await;
+        if two.source.waiting.load(Ordering::SeqCst) == 1 {
+            return;
+        }
+        assert!(n < 4, "whoever publishes, or another stream, waited for the answer");
+    }
 }

@@ -45,6 +45,8 @@ pub(super) struct StreamPublisher {
     /// What seals, as of that state of the rings and of `pre_agreed`.
     sealing: Option<(u64, bool, Sealing)>,
     info: Option<(StreamInfo, Timestamp, u64)>,
+    /// When the source was asked for what it told last.
+    told: Option<Instant>,
     /// When it was last looked who was given keys, because the source could not tell who subscribes.
     supposed: Option<Instant>,
     announced: HashMap<u32, Timestamp>,
@@ -78,6 +80,7 @@ impl Shared {
             cipher: None,
             sealing: None,
             info: None,
+            told: None,
             supposed: None,
             announced: HashMap::new(),
         };
@@ -208,6 +211,7 @@ async fn change_key_where_due(
         due = Due::Rekey;
     }
     if due == Due::Rekey {
+        publisher.ended(shared, stream).await;
         rekey(shared, stream, publisher).await?;
         // Where each key seals one message, this one carries the next already.
         due = Some(publisher.meter.due(shared.now())).filter(|due| *due == Due::RotateWith).unwrap_or(Due::Nothing);
@@ -218,29 +222,40 @@ async fn change_key_where_due(
     Ok(())
 }
 
-/// Whether the key in use must be replaced because somebody may no longer have the next, messages or no messages.
-pub(super) async fn is_rekey_due(shared: &Shared, stream: &StreamId, publisher: &mut StreamPublisher) -> bool {
-    if publisher.pre_agreed || publisher.schedule.current().is_none() {
-        return false;
-    }
+/// Whether the key in use may have to be replaced, messages or no messages.
+pub(super) async fn is_watched(shared: &Shared, stream: &StreamId, publisher: &mut StreamPublisher) -> bool {
     // A key that was made before a ring decided is not in use, and no other takes its place.
-    if !matches!(publisher.sealing(shared, stream).await, Ok(Sealing::Own)) {
-        return false;
-    }
-    // Where the source said that nothing changed it is not asked again, however long nothing is published.
-    let info = match &publisher.info {
-        Some((info, _, changes)) if *changes == shared.source.changes() && info.holds_at(shared.now()) => {
-            Ok(info.clone())
-        }
-        _ => publisher.info(shared, stream).await,
-    };
-    match info {
-        Ok(info) if info.public && !shared.config.always_encrypt => false,
-        Ok(info) => publisher.is_somebody_out(shared, stream, &info).await,
-        Err(_) => !publisher.ended(shared, stream).await.is_empty(),
-    }
+    !publisher.pre_agreed
+        && publisher.schedule.current().is_some()
+        && matches!(publisher.sealing(shared, stream).await, Ok(Sealing::Own))
 }
 
+/// What is to be asked of the source about a stream.
+#[derive(Clone, Copy)]
+pub(super) struct Question {
+    info: bool,
+    subscribers: bool,
+}
+
+/// What the source told, asked at `begun` while its change number was `changes`.
+pub(super) struct Told {
+    begun: Instant,
+    asked: Timestamp,
+    changes: u64,
+    info: Option<Result<Option<StreamInfo>, Refusal>>,
+    subscribers: Option<Result<Vec<Subscriber>, Refusal>>,
+}
+
+/// Asks the source; nobody need hold the publisher meanwhile.
+pub(super) async fn ask(shared: Arc<Shared>, stream: StreamId, question: Question) -> Told {
+    let (begun, asked, changes) = (Instant::now(), shared.now(), shared.source.changes());
+    let info = async { if question.info { Some(shared.stream_info(&stream).await) } else { None } };
+    let subscribers = async { if question.subscribers { Some(shared.subscribers(&stream).await) } else { None } };
+    let (info, subscribers) = tokio::join!(info, subscribers);
+    Told { begun, asked, changes, info, subscribers }
+}
+
+/// Rekeys for what is known: what the source was not asked about yet is another reason, and another rekey.
 pub(super) async fn rekey(
     shared: &Arc<Shared>,
     stream: &StreamId,
@@ -252,15 +267,11 @@ pub(super) async fn rekey(
 }
 
 /// Makes keys for the ends that come next, and sends them: whoever stays has them before the first message. Where a stream is
-/// public, or its keys are agreed on, nobody waits for a key at an end.
-pub(super) async fn prepare(shared: &Arc<Shared>, stream: &StreamId, publisher: &mut StreamPublisher) {
+/// public nobody waits for a key at an end.
+pub(super) fn prepare(shared: &Arc<Shared>, stream: &StreamId, publisher: &mut StreamPublisher) {
     let now = shared.now();
     let Some(from) = publisher.ahead.due(now, &publisher.ends) else { return };
-    if publisher.pre_agreed
-        || publisher.schedule.current().is_none()
-        || publisher.info.as_ref().is_none_or(|(info, ..)| info.clone().at(now).public)
-        || !matches!(publisher.sealing(shared, stream).await, Ok(Sealing::Own))
-    {
+    if publisher.info.as_ref().is_none_or(|(info, ..)| info.clone().at(now).public) {
         return;
     }
     let (key, served_always) = (GroupKey::generate(&mut rand::rng()), [Some(shared.user), stream.owner()]);
@@ -272,21 +283,75 @@ pub(super) async fn prepare(shared: &Arc<Shared>, stream: &StreamId, publisher: 
 impl StreamPublisher {
     /// Whose grants ended since the last rekey. Asks the source only when something changed.
     pub(super) async fn ended(&mut self, shared: &Shared, stream: &StreamId) -> &[UserId] {
-        let (now, changes) = (shared.now(), shared.source.changes());
+        let (begun, now, changes) = (Instant::now(), shared.now(), shared.source.changes());
+        self.ends.tick(now);
         if !self.ends.is_current(now, changes) {
-            match shared.subscribers(stream).await {
-                Ok(subscribers) => {
-                    self.ends.learn(now, changes, Some(subscribers));
-                    self.supposed = None;
-                }
-                Err(refusal) => {
-                    self.ends.learn(now, changes, None);
-                    self.suppose(shared, stream, now, refusal).await;
-                }
-            }
-            self.save_ends(shared, stream).await;
+            let subscribers = shared.subscribers(stream).await;
+            self.learn(shared, stream, now, changes, subscribers).await;
+            self.told = Some(begun);
         }
         self.ends.ended()
+    }
+
+    /// What is to be asked of the source without a message being published. Where it says that nothing changed it is not asked
+    /// again, however long that is.
+    pub(super) fn question(&mut self, shared: &Shared) -> Option<Question> {
+        let (now, changes) = (shared.now(), shared.source.changes());
+        self.ends.tick(now);
+        let knows = |(info, _, of): &(StreamInfo, Timestamp, u64)| *of == changes && info.holds_at(now);
+        let info = !self.info.as_ref().is_some_and(knows);
+        let question = Question { info, subscribers: !self.ends.is_current(now, changes) };
+        (question.info || question.subscribers).then_some(question)
+    }
+
+    /// Takes in what the source told, unless it was asked later and told more.
+    pub(super) async fn take_in(&mut self, shared: &Shared, stream: &StreamId, told: Told) {
+        if self.told.is_some_and(|last| told.begun < last) {
+            return;
+        }
+        if let Some(Ok(known)) = told.info {
+            self.info = Some((known.unwrap_or(UNKNOWN), told.asked, told.changes));
+        }
+        if let Some(subscribers) = told.subscribers {
+            self.learn(shared, stream, shared.now(), told.changes, subscribers).await;
+        }
+        self.told = Some(told.begun);
+    }
+
+    async fn learn(
+        &mut self,
+        shared: &Shared,
+        stream: &StreamId,
+        now: Timestamp,
+        changes: u64,
+        subscribers: Result<Vec<Subscriber>, Refusal>,
+    ) {
+        match subscribers {
+            Ok(subscribers) => {
+                self.ends.learn(now, changes, Some(subscribers));
+                self.supposed = None;
+            }
+            Err(refusal) => {
+                self.ends.learn(now, changes, None);
+                self.suppose(shared, stream, now, refusal).await;
+            }
+        }
+        self.save_ends(shared, stream).await;
+    }
+
+    /// Whether the key in use must be replaced because somebody may no longer have the next, by what is known.
+    pub(super) fn must_rekey(&mut self, shared: &Shared) -> bool {
+        let (now, changes) = (shared.now(), shared.source.changes());
+        self.ends.tick(now);
+        let Some((info, _, of)) = &self.info else { return !self.ends.ended().is_empty() };
+        let info = info.clone().at(now);
+        // What may have changed is not public.
+        let public = info.public && *of == changes && !shared.config.always_encrypt;
+        !public && self.is_out(&info)
+    }
+
+    fn is_out(&self, info: &StreamInfo) -> bool {
+        !self.ends.ended().is_empty() || self.ends.is_blind() || self.ends.was_public(info.public_until)
     }
 
     /// The source cannot tell who subscribes: goes by what was known, and by who was given keys under which grants.
@@ -311,7 +376,8 @@ impl StreamPublisher {
 
     /// Whether somebody holds the current key who may no longer have the next.
     async fn is_somebody_out(&mut self, shared: &Shared, stream: &StreamId, info: &StreamInfo) -> bool {
-        !self.ended(shared, stream).await.is_empty() || self.ends.is_blind() || self.ends.was_public(info.public_until)
+        self.ended(shared, stream).await;
+        self.is_out(info)
     }
 
     /// The next key rides in the next message, unless one was queued by hand; at once, if the current one is used up.
@@ -369,7 +435,7 @@ impl StreamPublisher {
     }
 
     async fn info(&mut self, shared: &Shared, stream: &StreamId) -> Result<StreamInfo, ClientError> {
-        let (now, changes) = (shared.now(), shared.source.changes());
+        let (begun, now, changes) = (Instant::now(), shared.now(), shared.source.changes());
         if let Some((info, asked, at)) = &self.info
             && *at == changes
             && now >= *asked
@@ -387,7 +453,7 @@ impl StreamPublisher {
                 return Err(ClientError::NotPermitted { user, stream: stream.clone(), permission, refusal });
             }
         };
-        self.info = Some((info.clone(), now, changes));
+        (self.info, self.told) = (Some((info.clone(), now, changes)), Some(begun));
         Ok(info)
     }
 

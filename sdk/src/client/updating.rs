@@ -90,6 +90,7 @@ async fn carry_out(
     let mut publisher = publisher.lock().await;
     match method {
         KeyUpdateMethod::Rekey => {
+            publisher.ended(shared, stream).await;
             let made = make_current(shared, stream, &mut publisher, Some(key)).await?;
             drop(publisher);
             let turn = shared.handing.clone().acquire_owned().await.map_err(|_| ClientError::Stopped)?;
@@ -132,9 +133,12 @@ async fn rotate(
     if known.is_some_and(|stored| stored.origin == KeyOrigin::PreAgreed) && publisher.schedule.current().is_some() {
         return Err(ClientError::PreAgreed { key_id: key.id().clone() });
     }
-    let ended = if regardless { Vec::new() } else { publisher.ended(shared, stream).await.to_vec() };
-    if !ended.is_empty() && publisher.schedule.current().is_some() {
-        return Err(ClientError::GrantEnded { ended });
+    let is_first = publisher.schedule.current().is_none();
+    if is_first || !regardless {
+        let ended = publisher.ended(shared, stream).await.to_vec();
+        if !is_first && !ended.is_empty() {
+            return Err(ClientError::GrantEnded { ended });
+        }
     }
     let report = UpdateReport::of(key.id().clone());
     publisher.ahead.discard();
@@ -151,7 +155,8 @@ pub(super) struct Made {
     pub(super) circle: Option<Circle>,
 }
 
-/// The key is durable, then current; nothing queued survives it. Without one by hand it is the one made ahead for an end that is
+/// The key is durable, then current; nothing queued survives it. What ended up to now, as far as is known, is shut out: whoever wants
+/// to know more asks the source before. Without one by hand it is the one made ahead for an end that is
 /// there, or a fresh one.
 pub(super) async fn make_current(
     shared: &Shared,
@@ -159,7 +164,6 @@ pub(super) async fn make_current(
     publisher: &mut StreamPublisher,
     by_hand: Option<GroupKey>,
 ) -> Result<Made, ClientError> {
-    publisher.ended(shared, stream).await;
     // What is decided about the key ahead goes by what the rekey shuts out: the same list at the same moment.
     let (store, scope, now) = (shared.store.clone(), crate::scope(shared.user, stream), shared.now());
     let (key, since, circle) = publisher.next_key(by_hand, now);

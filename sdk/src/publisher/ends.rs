@@ -30,23 +30,15 @@ type Ending = (Option<UserId>, Timestamp);
 pub struct EndWatch {
     covered: Covered,
     known: Vec<Subscriber>,
-    valid: Option<Valid>,
     ended: Vec<UserId>,
     /// The earliest end that was ahead when it was last looked.
     next: Option<Timestamp>,
+    /// What the source told is still true: its change number then, and the last moment at which that was known.
+    valid: Option<(u64, Timestamp)>,
     unsaved: bool,
     /// The source's change number when it was last asked, and up to which everything is learned or shut out.
     asked: u64,
     settled: Option<u64>,
-}
-
-/// How long what was learned stays true.
-#[derive(Clone, Copy, Debug)]
-struct Valid {
-    changes: u64,
-    from: Timestamp,
-    /// When time alone changes the answer.
-    before: Option<Timestamp>,
 }
 
 /// The endings that the last rekey shut out.
@@ -70,11 +62,18 @@ impl EndWatch {
         self.covered.rekeyed
     }
 
-    /// Whether [`Self::ended`] is up to date at `now`, while the source's change number is `changes`. Otherwise the source
-    /// is asked, and [`Self::learn`] told.
+    /// Time went on, and with it ends that are known came; the source need not be asked for that.
+    pub fn tick(&mut self, now: Timestamp) {
+        if self.next.is_some_and(|next| next <= now) {
+            self.look(now);
+        }
+        self.valid = self.valid.map(|(changes, at)| (changes, at.max(now)));
+    }
+
+    /// Whether what the source told still counts, while its change number is `changes`: it could tell, and neither it changed nor
+    /// the clock was set back since the last [`Self::tick`]. Otherwise it is asked, and [`Self::learn`] told.
     pub fn is_current(&self, now: Timestamp, changes: u64) -> bool {
-        let holds = |valid: Valid| valid.from <= now && valid.before.is_none_or(|before| now < before);
-        self.valid.is_some_and(|valid| valid.changes == changes && holds(valid))
+        self.valid.is_some_and(|(of, at)| of == changes && at <= now)
     }
 
     /// The source said who subscribes, or `None` when it could not: then what was known before is watched by the clock.
@@ -90,7 +89,7 @@ impl EndWatch {
         }
         self.uncover(now);
         self.look(now);
-        self.valid = answered.then_some(Valid { changes, from: now, before: self.next });
+        self.valid = answered.then_some((changes, now));
     }
 
     /// The source cannot tell who subscribes, and these were given keys, by the grants of then: whoever of them was not known is
@@ -275,12 +274,26 @@ mod tests {
     #[test]
     fn an_end_is_seen_one_second_after_the_last_valid_one_and_once() {
         let mut watch = watching(at(10), vec![until(1, at(20))]);
+        watch.tick(at(20));
         assert!(watch.is_current(at(20), 0) && watch.ended().is_empty());
-        assert!(!watch.is_current(at(21), 0), "time alone changes the answer");
-        watch.learn(at(21), 0, None);
+        watch.tick(at(21));
+        assert!(watch.is_current(at(21), 0), "time alone is no reason to ask");
         assert_eq!(watch.ended(), [user(1)]);
         watch.rekeyed(at(21), None);
         assert!(watch.ended().is_empty());
+    }
+
+    #[test]
+    fn known_ends_are_seen_while_the_source_is_to_be_asked_and_a_clock_set_back_is_a_reason_to_ask() {
+        let mut watch = watching(at(10), vec![until(1, at(20)), until(2, at(30))]);
+        watch.tick(at(21));
+        assert!(!watch.is_current(at(21), 1), "something else changed");
+        assert_eq!(watch.ended(), [user(1)]);
+        watch.rekeyed(at(21), None);
+        watch.tick(at(31));
+        assert_eq!(watch.ended(), [user(2)]);
+        watch.tick(at(15));
+        assert!(!watch.is_current(at(15), 0));
     }
 
     #[test]

@@ -283,6 +283,7 @@ impl Desk {
         now: Timestamp,
     ) -> &[UserId] {
         let changes = registry.changes();
+        self.ends.tick(now);
         if !self.ends.is_current(now, changes) {
             self.ends.learn(now, changes, ready(registry.subscribers(stream)).ok());
             self.save_ends(disk, stream);

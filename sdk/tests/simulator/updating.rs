@@ -128,6 +128,12 @@ impl Publisher {
         env.figures.keys_ahead += 1;
         let served_always = [Some(user), stream.owner()].into_iter().flatten();
         let ahead = desk.ahead.make(from, key.clone(), now, &desk.ends, served_always);
+        let holders: Vec<UserId> =
+            office.holders.keys().filter(|(of, _)| of == stream).map(|(_, holder)| *holder).collect();
+        for holder in holders.into_iter().filter(|holder| ahead.circle().is_open_to(*holder)) {
+            let may = env.may_subscribe_then(self.number, stream, holder, from);
+            env.must(may, "a key sent ahead is for those who may read after the end", || format!("{holder} at {from}"));
+        }
         let stored = StoredKey { key, since: from.as_millis(), until: None, origin: KeyOrigin::Made };
         self.hand_out(env, stream, &stored, Some(ahead.circle()));
     }
