@@ -245,6 +245,9 @@ const fn client_hint(error: &ClientError) -> Option<&'static str> {
         ClientError::NotPermitted { .. } => {
             Some("check the stream id and which --data-dir is used (veilcast identity show); its owner can grant it")
         }
+        ClientError::NoStream { .. } => Some(
+            "check the stream id and --registry: a stream named after an ENS name is known to a contract only (--registry polygon, ...)",
+        ),
         ClientError::FetchFailed { failure: FetchFailure::Refused(_), .. } => {
             Some("ask its owner for a grant: veilcast stream grant STREAM YOUR-ADDRESS")
         }

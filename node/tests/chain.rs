@@ -26,6 +26,8 @@ impl Market {
     async fn open() -> Self {
         let (chain, seller) = (Chain::start_now().await, Home::new());
         chain.give(seller.address().parse().unwrap(), COIN).await;
+        // A chain that stands still cannot be asked, however slow this machine is.
+        chain.rpc("evm_setIntervalMining", json!([1])).await;
         Self { chain, seller }
     }
 
@@ -45,6 +47,12 @@ impl Market {
 
     async fn sent(&self) -> u64 {
         self.chain.transactions(self.seller.address().parse().unwrap()).await
+    }
+
+    /// When a block was made, seconds.
+    async fn time_of(&self, block: u64) -> u64 {
+        let block = self.chain.rpc("eth_getBlockByNumber", json!([format!("{block:#x}"), false])).await;
+        u64::from_str_radix(block["timestamp"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
     }
 
     async fn ends(&self, stream: &str) -> u64 {
@@ -156,7 +164,7 @@ async fn the_subscribers_of_a_stream_on_a_chain_are_listed_from_the_contracts_ev
     let row = of(&listed());
     let secs = |json: &serde_json::Value| json["until"].as_u64().unwrap() / 1000;
     assert_eq!((&row["status"], secs(&row)), (&json!("active"), secs(&grant)));
-    assert_eq!(row["since"], json!(market.chain.head().await.1 * 1000), "{row}");
+    assert_eq!(row["since"], json!(market.time_of(grant["block"].as_u64().unwrap()).await * 1000), "{row}");
     market.run(&["stream", "revoke", &stream, USER, "--yes"]).ok();
     assert_eq!(of(&listed())["status"], "revoked");
     let table = market.run(&["stream", "subscribers", &stream]).ok();
@@ -176,8 +184,6 @@ async fn a_publisher_on_a_chain_shuts_out_whoever_is_taken_back_while_it_runs() 
     let ever = ethers_core::types::U256::MAX;
     chain.set(&stream, seller, anvil::Entry { publish: ever, ..Default::default() }).await;
     chain.set(&stream, reader, anvil::Entry { subscribe: ever, ..Default::default() }).await;
-    // A chain that stands still cannot be asked.
-    chain.rpc("evm_setIntervalMining", json!([1])).await;
     let (id, contract) = (stream.to_string(), market.contract());
     let registry = ["--registry", &contract, "--rpc", &chain.url, "--confirmations", "0"];
     let mut reading = subscribed(&buyer, &id, &at, &[&["--json"][..], &registry].concat());
@@ -208,7 +214,6 @@ async fn a_publisher_whose_chain_does_not_answer_waits_for_it_and_says_so() {
     let (_relay_home, _relay, at) = node();
     let (stream, buyer) = (market.stream(), Home::new());
     let contract = market.contract();
-    market.chain.rpc("evm_setIntervalMining", json!([1])).await;
     let registry = ["--registry", &contract, "--rpc", &market.chain.url, "--confirmations", "0"];
     let _reading = subscribed(&buyer, &stream, &at, &registry);
     let publish = ["publish", &stream, "--bootstrap", &at, "--listen", LOCAL];
@@ -227,4 +232,23 @@ async fn a_publisher_whose_chain_does_not_answer_waits_for_it_and_says_so() {
     }
     publishing.interrupt();
     assert_eq!(publishing.wait(), Some(0), "{:#?}", publishing.stderr.all());
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_on_the_chain_or_is_of_an_unresolved_ens_name_is_an_error_of_every_command() {
+    let market = Market::open().await;
+    let deleted = market.chain.create("deleted", "{}").await;
+    market.chain.delete(&deleted).await;
+    for stream in [deleted.as_str(), "nobody.eth/prices"] {
+        for command in ["publish", "subscribe"] {
+            market.run(&[command, stream, "--listen", LOCAL]).failed(1, &[stream, "no stream", "--registry"]);
+        }
+        market.run(&["resend", stream, "--last", "1", "--listen", LOCAL]).failed(1, &["there is no stream"]);
+        market.run(&["subscribe", stream, "--partition", "3", "--listen", LOCAL]).failed(1, &["there is no stream"]);
+        for command in ["show", "subscribers"] {
+            market.run(&["stream", command, stream]).failed(1, &["knows no stream", stream]);
+        }
+        market.run(&["stream", "grant", stream, USER, "--yes"]).failed(1, &["error_streamDoesNotExist"]);
+    }
+    assert_eq!(market.sent().await, 0);
 }

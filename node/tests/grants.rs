@@ -261,3 +261,18 @@ fn what_is_taken_back_and_announced_reaches_a_publisher_that_runs_though_nobody_
         .run(&["grant", "announce", &stream, "--bootstrap", &at, "--listen", LOCAL])
         .failed(1, &["whose owner is"]);
 }
+
+#[test]
+fn a_stream_of_an_ens_name_is_an_error_where_no_contract_is_asked() {
+    let home = Home::new();
+    let stream = "nobody.eth/prices";
+    for registry in ["local", "grants"] {
+        let run = |args: &[&str]| home.run(&[args, &["--registry", registry]].concat());
+        run(&["subscribe", stream, "--listen", LOCAL]).failed(1, &["no stream", "ENS name", "--registry polygon"]);
+        run(&["resend", stream, "--last", "1", "--listen", LOCAL]).failed(1, &["no stream", "ENS name"]);
+        run(&["publish", stream, "--listen", LOCAL]).failed(3, &["may not publish", stream]);
+        let granted = run(&["stream", "grant", stream, SOMEBODY]);
+        assert!(granted.code == Some(1) && granted.stderr.contains(stream), "{granted:#?}");
+    }
+    home.run(&["grant", "issue", stream, SOMEBODY]).failed(1, &["ENS name"]);
+}

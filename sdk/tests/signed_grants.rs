@@ -13,9 +13,9 @@ use support::{
     AnyEnvelope, Net, Raw, config, group_key, identity, key_request, next_event, next_message, next_text,
     next_text_but, opened, refusal_of, say, until,
 };
-use veilcast::client::{Client, Subscription};
+use veilcast::client::{Client, ClientError, Replay, Subscription};
 use veilcast::key_store::{GroupKey, MemoryKeyStore};
-use veilcast::permission::{Issuer, SignedGrants, StreamSettings, from_line, to_line};
+use veilcast::permission::{GrantError, Issuer, RegistryError, SignedGrants, StreamSettings, from_line, to_line};
 use veilcast::subscriber::Arrival;
 use veilcast::time::{Clock, ManualClock, SystemClock};
 use veilcast::wire::{KeyAnswer, OWNERS_REGISTRY, SignedGrant, Verified};
@@ -331,4 +331,28 @@ async fn a_grant_bought_in_time_is_shown_at_once_so_that_the_end_of_the_one_befo
     let two = next_message(&mut subscription).await;
     assert_eq!((two.text(), &two.key_id), (Some("two"), &one.key_id));
     assert_eq!(reader.stats().key_requests_sent, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_an_ens_name_does_not_exist_where_no_contract_knows_it() {
+    let net = Net::start().await;
+    let stream: StreamId = "nobody.eth/prices".parse().unwrap();
+    for builder in [net.builder(20), net.builder(21).signed_grants()] {
+        let reader = net.join(builder).await;
+        for subscribed in [
+            reader.subscribe(&stream).await,
+            reader.subscribe_part(&stream.part(0).unwrap()).await,
+            reader.resend(&stream, Replay::last(1)).await,
+        ] {
+            let error = subscribed.map(drop).unwrap_err();
+            assert!(matches!(&error, ClientError::NoStream { stream: named } if *named == stream), "{error}");
+            assert!(error.to_string().contains("ENS name"), "{error}");
+        }
+        let published = reader.publish(&stream, veilcast::Payload::text("mine?")).await;
+        assert!(matches!(published, Err(ClientError::NotPermitted { refusal: Refusal::Denied, .. })), "{published:?}");
+        let granted = reader.grant(&stream, user(22), Permission::Subscribe, Period::ALWAYS).await;
+        assert!(matches!(granted, Err(ClientError::Registry(RegistryError::NoStream { .. }))), "{granted:?}");
+        let issued = reader.issue_grant(&stream, user(22), Permission::Subscribe, Period::ALWAYS).await;
+        assert!(matches!(issued, Err(ClientError::Grant(GrantError::EnsOwner { .. }))), "{issued:?}");
+    }
 }

@@ -14,7 +14,8 @@ use veilcast::permission::RegistryError;
 use veilcast::{Partition, Payload, Permission, Refusal, StreamPart};
 
 use super::{now, rhythm};
-use crate::args::{PublishArgs, Shared};
+use crate::args::{PublishArgs, Registry, Shared};
+use crate::chain::{self, ChainFailure};
 use crate::connect;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -60,12 +61,20 @@ pub(crate) async fn run(
 
 /// Where the messages go. Refusals come from here, before anything is sent or waited for.
 async fn destination(session: &Session, args: &PublishArgs) -> Result<StreamPart, Failure> {
-    let (source, user, stream) = (session.source(&args.registry)?, session.identity.user(), &args.stream);
-    let (permission, now) = (Permission::Publish, now());
+    let (user, stream, permission, now) = (session.identity.user(), &args.stream, Permission::Publish, now());
     let refused = |refusal| ClientError::NotPermitted { user, stream: stream.clone(), permission, refusal };
-    source.check(stream, user, permission, now).await.map_err(refused)?;
-    let info = source.stream_at(stream, now).await.map_err(refused)?;
-    let info = info.ok_or_else(|| RegistryError::NoStream { stream: stream.clone() })?;
+    let info = if let Registry::Chain(deployment) = args.registry.named() {
+        let registry = chain::open(deployment, &args.registry.chain)?;
+        let info = registry.stream_info(stream, now).await.map_err(ChainFailure::from)?;
+        let info = info.ok_or_else(|| ChainFailure::NoStream { stream: stream.clone() })?;
+        registry.ask(stream, user, permission, now).await.map_err(ChainFailure::from)?.map_err(refused)?;
+        info
+    } else {
+        let source = session.source(&args.registry)?;
+        source.check(stream, user, permission, now).await.map_err(refused)?;
+        let info = source.stream_at(stream, now).await.map_err(refused)?;
+        info.ok_or_else(|| RegistryError::NoStream { stream: stream.clone() })?
+    };
     Ok(stream.part(partition(args).number(info.partitions)?)?)
 }
 

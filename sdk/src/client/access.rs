@@ -53,6 +53,12 @@ impl Shared {
     pub(super) async fn stream_info(&self, stream: &StreamId) -> Result<Option<StreamInfo>, Refusal> {
         in_time(self.source.stream_at(stream, self.now())).await
     }
+
+    /// Whether a stream that the source has never heard of cannot be read, wherever else it may be on record: nobody is the owner
+    /// of one that is named after an ENS name, except by a contract's word.
+    pub(super) fn is_nowhere(&self, stream: &StreamId) -> bool {
+        self.source.knows_every_stream() || stream.owner().is_none()
+    }
 }
 
 /// A source that does not answer cannot tell, and nobody waits for it longer than this.

@@ -32,6 +32,12 @@ pub enum ClientError {
         /// Why not.
         refusal: Refusal,
     },
+    /// There is no such stream, and there can be none that is only not known here.
+    #[error("there is no stream {stream}{}", of_ens(.stream))]
+    NoStream {
+        /// Which.
+        stream: StreamId,
+    },
     /// Over the limit. Nothing was sent.
     #[error("the payload has {size} bytes, the limit is {limit}")]
     PayloadTooLarge {
@@ -192,6 +198,13 @@ pub enum ClientError {
     /// The client was stopped.
     #[error("the client was stopped")]
     Stopped,
+}
+
+fn of_ens(stream: &StreamId) -> &'static str {
+    match stream.owner() {
+        Some(_) => "",
+        None => ": its owner is an ENS name, and no registry asked here has a stream of it",
+    }
 }
 
 fn of_ring(ring: &Option<RingPrefix>) -> String {

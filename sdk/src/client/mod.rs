@@ -262,10 +262,12 @@ impl Client {
         self.shared.network.wait_for_peers(&part.topic(), n).await;
     }
 
-    /// Subscribes to every partition of a stream that the permission source knows; to partition 0 where it knows nothing.
+    /// Subscribes to every partition of a stream that the permission source knows; to partition 0 where it knows nothing but the
+    /// stream may be on record with its owner.
     ///
     /// # Errors
-    /// [`ClientError::Network`]; [`ClientError::NotPermitted`] while the permission source cannot be asked.
+    /// [`ClientError::NoStream`] where it is certain that there is none: the contract does not know it, or its owner is an ENS name
+    /// that nothing here resolves; [`ClientError::Network`]; [`ClientError::NotPermitted`] while the permission source cannot be asked.
     pub async fn subscribe(&self, stream: &StreamId) -> Result<Subscription, ClientError> {
         let parts = self.parts_of(stream).await?;
         subscribing::subscribe(&self.shared, stream.clone(), parts).await
@@ -275,17 +277,29 @@ impl Client {
         let (user, permission) = (self.user(), Permission::Subscribe);
         let refused = |refusal| ClientError::NotPermitted { user, stream: stream.clone(), permission, refusal };
         carrying::meet(&self.shared, stream).await;
-        let known = self.shared.stream_info(stream).await.map_err(refused)?;
-        let count = known.map_or(1, |info| info.partitions);
+        let count = match self.shared.stream_info(stream).await.map_err(refused)? {
+            Some(info) => info.partitions,
+            None if self.shared.is_nowhere(stream) => return Err(ClientError::NoStream { stream: stream.clone() }),
+            None => 1,
+        };
         Ok((0..count).map(|n| stream.part(n)).collect::<Result<Vec<_>, _>>()?)
     }
 
-    /// Subscribes to one partition.
+    /// Subscribes to one partition, also while the permission source cannot be asked.
     ///
     /// # Errors
-    /// [`ClientError::Network`].
+    /// [`ClientError::NoStream`], [`ClientError::Network`].
     pub async fn subscribe_part(&self, part: &StreamPart) -> Result<Subscription, ClientError> {
+        self.may_exist(part.stream()).await?;
         subscribing::subscribe(&self.shared, part.stream().clone(), vec![part.clone()]).await
+    }
+
+    /// One that may be on record where this client cannot look, or cannot look now, is none that does not exist.
+    async fn may_exist(&self, stream: &StreamId) -> Result<(), ClientError> {
+        if self.shared.is_nowhere(stream) && self.shared.stream_info(stream).await == Ok(None) {
+            return Err(ClientError::NoStream { stream: stream.clone() });
+        }
+        Ok(())
     }
 
     /// Subscribes to a stream from the past on: first the stored messages that `replay` names, then what is published, without
@@ -316,6 +330,7 @@ impl Client {
     /// # Errors
     /// As [`Client::resend`].
     pub async fn resend_part(&self, part: &StreamPart, replay: Replay) -> Result<Subscription, ClientError> {
+        self.may_exist(part.stream()).await?;
         subscribing::resend(&self.shared, part.stream().clone(), vec![part.clone()], replay).await
     }
 
@@ -324,6 +339,7 @@ impl Client {
     /// # Errors
     /// As [`Client::subscribe_from`].
     pub async fn subscribe_part_from(&self, part: &StreamPart, replay: Replay) -> Result<Subscription, ClientError> {
+        self.may_exist(part.stream()).await?;
         subscribing::subscribe_from(&self.shared, part.stream().clone(), vec![part.clone()], replay).await
     }
 

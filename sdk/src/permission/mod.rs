@@ -105,6 +105,12 @@ pub trait PermissionSource: Send + Sync + 'static {
     /// A refusal when the source cannot tell.
     fn stream<'a>(&'a self, stream: &'a StreamId) -> Answer<'a, Result<Option<StreamInfo>, Refusal>>;
 
+    /// Whether there is no stream but those it has heard of: a contract has them all. Who keeps what it was told has not, and what it
+    /// never heard of may be on record elsewhere.
+    fn knows_every_stream(&self) -> bool {
+        false
+    }
+
     /// As [`Self::stream`], at `now`: for a source whose word on a stream runs out.
     ///
     /// # Errors

@@ -11,6 +11,8 @@ mod between;
 mod enforcing;
 mod faults;
 mod following;
+#[cfg(feature = "p2p")]
+mod nowhere;
 mod reading;
 mod selling;
 mod writing;

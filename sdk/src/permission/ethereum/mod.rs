@@ -326,6 +326,10 @@ impl PermissionSource for EthereumRegistry {
         Box::pin(async move { self.stream_info(stream, now).await.map_err(unavailable) })
     }
 
+    fn knows_every_stream(&self) -> bool {
+        true
+    }
+
     fn changes(&self) -> u64 {
         self.follower.as_ref().map_or(0, Follower::changes)
     }

@@ -260,6 +260,10 @@ impl PermissionSource for AccessList {
         Box::pin(async move { self.narrow_info(stream, self.source.stream_at(stream, now).await?) })
     }
 
+    fn knows_every_stream(&self) -> bool {
+        self.source.knows_every_stream()
+    }
+
     fn show(&self, stream: &StreamId, user: UserId, proofs: &[Bytes], now: Timestamp) -> Shown {
         self.source.show(stream, user, proofs, now)
     }
