@@ -167,7 +167,7 @@ async fn without_money_or_above_the_limit_nothing_is_sent() {
     let cost = quote.total();
     assert!(matches!(quote.send().await, Err(WriteError::Funds { balance: 1000, .. })));
     let mut config = config();
-    config.max_cost = cost / 2;
+    config.max_cost = Some(cost / 2);
     let careful = chain.builder(config).rpc(&chain.url).build().unwrap();
     assert!(matches!(careful.account(seller()).quote(create("s")).await, Err(WriteError::TooDear { .. })));
     assert_eq!(chain.transactions(seller().user()).await, 0);
@@ -187,6 +187,54 @@ async fn a_transaction_whose_answer_is_lost_is_sent_once() {
     done(&account, create("s")).await;
     done(&account, grant(Permission::Subscribe, user(2), Period::ALWAYS)).await;
     assert_eq!(chain.transactions(seller().user()).await, 2);
+}
+
+#[tokio::test]
+async fn a_tip_that_an_endpoint_makes_up_is_not_paid() {
+    let (chain, _) = market().await;
+    let dear = Between::start(&chain, |method, _| match method {
+        "eth_maxPriorityFeePerGas" => Reply::Result("0x38d7ea4c68000".into()),
+        _ => Reply::Truth,
+    })
+    .await;
+    let clock = Arc::new(ManualClock::at(at(chain.head().await.1)));
+    let registry = chain.builder(config()).rpc(&dear.url).clock(clock).build().unwrap();
+    let quote = registry.account(seller()).quote(create("s")).await.unwrap();
+    let base = chain.rpc("eth_getBlockByNumber", serde_json::json!(["latest", false])).await["baseFeePerGas"].clone();
+    let base = u128::from_str_radix(base.as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
+    assert!(quote.max_fee_per_gas() <= 2 * base + 50_000_000_000, "{}", quote.max_fee_per_gas());
+    quote.send().await.unwrap().receipt().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_transaction_is_not_carried_out_twice_because_the_endpoint_that_took_it_is_silent_and_the_next_one_lags() {
+    let (chain, _) = market().await;
+    let lossy = Between::start(&chain, |_, _| Reply::Truth).await;
+    // It has heard of the account's next number, and of nothing else.
+    let lagging = Between::start(&chain, |method, _| match method {
+        "eth_sendRawTransaction" => Reply::Error(serde_json::json!({ "code": -32000, "message": "nonce too low" })),
+        "eth_getTransactionByHash" => Reply::Result(serde_json::Value::Null),
+        _ => Reply::Truth,
+    })
+    .await;
+    let clock = Arc::new(ManualClock::at(at(chain.head().await.1)));
+    let mut config = config();
+    config.rest = Duration::ZERO;
+    let registry = chain.builder(config).rpc(&lossy.url).rpc(&lagging.url).clock(clock).build().unwrap();
+    let quote = registry.account(seller()).quote(create("s")).await.unwrap();
+    lossy.now(|method, _| match method {
+        "eth_sendRawTransaction" => Reply::Unsaid,
+        "eth_getTransactionByHash" => Reply::Hangup,
+        _ => Reply::Truth,
+    });
+    let sent = quote.send().await;
+    assert!(matches!(&sent, Err(WriteError::Unsettled { .. })), "nobody can tell: {sent:?}");
+    assert_eq!(chain.transactions(seller().user()).await, 1);
+
+    lossy.now(|method, _| if method == "eth_sendRawTransaction" { Reply::Unsaid } else { Reply::Truth });
+    let quote = registry.account(seller()).quote(create("t")).await.unwrap();
+    quote.send().await.unwrap().receipt().await.unwrap();
+    assert_eq!(chain.transactions(seller().user()).await, 2, "the one that took it knows it");
 }
 
 #[tokio::test]

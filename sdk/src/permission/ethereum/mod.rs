@@ -68,8 +68,9 @@ pub struct ChainConfig {
     pub rest: Duration,
     /// How many endpoints must say the same about a grant; where they disagree it is refused.
     pub agreement: usize,
-    /// The most that one transaction may cost, wei: endpoints say what gas costs.
-    pub max_cost: u128,
+    /// The most that one transaction may cost, wei: endpoints say what gas costs. Without it what suits the network: 5 POL, 10 PEAQ,
+    /// 100 IOTX, and a fifth of a coin on a chain that has no name here.
+    pub max_cost: Option<u128>,
 }
 
 impl Default for ChainConfig {
@@ -80,7 +81,7 @@ impl Default for ChainConfig {
             call_deadline: Duration::from_secs(2),
             rest: Duration::from_secs(10),
             agreement: 1,
-            max_cost: 10_000_000_000_000_000_000,
+            max_cost: None,
         }
     }
 }

@@ -105,6 +105,26 @@ impl Rpc {
         Err(ChainError::Unavailable { faults })
     }
 
+    /// Whether any endpoint says so, those that rest included. Dropping the future gives it up.
+    ///
+    /// # Errors
+    /// [`ChainError::Unavailable`] where none does and not all could be asked.
+    pub(super) async fn any<'a, F, Fut>(&'a self, ask: F) -> Result<bool, ChainError>
+    where
+        F: Fn(Trusted<'a>) -> Fut + Send,
+        Fut: Future<Output = Result<bool, RpcFault>> + Send,
+    {
+        let mut faults = Vec::new();
+        for endpoint in &self.endpoints {
+            match self.ask(endpoint, &ask).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if faults.is_empty() { Ok(false) } else { Err(ChainError::Unavailable { faults }) }
+    }
+
     /// The answer that `count` endpoints give alike. Dropping the future gives it up.
     ///
     /// # Errors

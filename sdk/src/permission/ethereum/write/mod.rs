@@ -4,6 +4,7 @@ mod action;
 mod error;
 mod nonce;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ethers_core::types::transaction::eip1559::Eip1559TransactionRequest;
@@ -21,6 +22,9 @@ use crate::identity::{Identity, SignedTransaction, UserId};
 
 /// Room above what a node estimates, in quarters: the state may be another when the transaction is carried out.
 const MARGIN: u64 = 5;
+/// What whoever makes the block is paid for a unit of gas at most, wei: twice the base fee, or this where that is more, since some
+/// chains have next to no base fee. An endpoint may name any tip.
+const TIP: u128 = 50_000_000_000;
 /// How long a receipt is waited for.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// The longest pause between two looks for a receipt.
@@ -97,6 +101,7 @@ impl<'a> Account<'a> {
         let Price { chain_id, gas, base_fee, priority_fee, balance } =
             priced.map_err(|revert| WriteError::Reverted { reason: revert.reason })?;
         let base_fee = base_fee.ok_or(WriteError::NoFeeMarket)?;
+        let priority_fee = priority_fee.min(TIP.max(base_fee.saturating_mul(2)));
         let quote = Quote {
             account: self.clone(),
             action,
@@ -108,7 +113,8 @@ impl<'a> Account<'a> {
             priority_fee_per_gas: priority_fee,
             balance,
         };
-        let (cost, limit) = (quote.total(), self.registry.config.max_cost);
+        let limit = self.registry.config.max_cost.unwrap_or(self.registry.deployment.max_cost());
+        let cost = quote.total();
         if cost > limit { Err(WriteError::TooDear { cost, limit }) } else { Ok(quote) }
     }
 }
@@ -180,7 +186,7 @@ impl<'a> Quote<'a> {
         let mut turn = registry.desk.0.turn(self.account.user()).await;
         let mut refused = String::new();
         for _ in 0..ATTEMPTS {
-            let nonce = self.nonce(&turn).await?;
+            let nonce = self.nonce(&mut turn).await?;
             let signed = self.account.identity.sign_transaction(self.transaction(nonce));
             match broadcast(registry, &signed).await? {
                 Taken::Yes => {
@@ -198,7 +204,7 @@ impl<'a> Quote<'a> {
         Err(WriteError::NotTaken { message: refused })
     }
 
-    async fn nonce(&self, last: &LastSent) -> Result<u64, WriteError> {
+    async fn nonce(&self, last: &mut LastSent) -> Result<u64, WriteError> {
         let account = Address::from(*self.account.user().as_bytes());
         let count = |endpoint: Trusted<'a>| async move {
             endpoint.get::<U64>("eth_getTransactionCount", json!([account, "pending"])).await
@@ -227,13 +233,23 @@ enum Taken {
 }
 
 /// Hands a transaction to the first node that answers. One that took it and whose answer was lost makes the next one say that it
-/// knows the transaction, or that its number is used: it is looked for before it counts as refused.
+/// knows the transaction, or that its number is used: it is looked for before it counts as refused. Where it was handed to several,
+/// every one of them has to say that it has none: a node that lags behind does not know what the others carry out.
 async fn broadcast(registry: &EthereumRegistry, signed: &SignedTransaction) -> Result<Taken, WriteError> {
     let unsettled = |error| WriteError::Unsettled { hash: signed.hash.0, error };
-    let bytes = &signed.bytes;
-    let answer = registry.rpc.first(|endpoint| hand_over(endpoint, bytes)).await.map_err(unsettled)?;
+    let (bytes, handed) = (&signed.bytes, AtomicUsize::new(0));
+    let hand = |endpoint| {
+        handed.fetch_add(1, Ordering::Relaxed);
+        hand_over(endpoint, bytes)
+    };
+    let answer = registry.rpc.first(hand).await.map_err(unsettled)?;
     let Err(message) = answer else { return Ok(Taken::Yes) };
-    if registry.rpc.first(|endpoint| is_known(endpoint, signed.hash)).await.map_err(unsettled)? {
+    let known = |endpoint| is_known(endpoint, signed.hash);
+    let is_known = match handed.into_inner() {
+        0 | 1 => registry.rpc.first(known).await,
+        _ => registry.rpc.any(known).await,
+    };
+    if is_known.map_err(unsettled)? {
         return Ok(Taken::Yes);
     }
     let said = message.to_lowercase();
