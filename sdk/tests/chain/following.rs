@@ -444,3 +444,41 @@ async fn without_an_index_nobody_can_tell_who_subscribes() {
     assert!(matches!(registry.subscribers(&market.stream).await, Err(Refusal::Unavailable { .. })));
     assert!(registry.progress().is_none() && registry.trouble().is_none() && registry.changes() == 0);
 }
+
+#[tokio::test]
+async fn where_endpoints_must_agree_an_event_that_one_of_them_leaves_out_is_told_by_the_other() {
+    let mut market = Market::open().await;
+    market.config.agreement = 2;
+    market.sell(2, START + 1000).await;
+    let hiding = Between::start(&market.chain, |method, _| match method {
+        "eth_getLogs" => Reply::Result(json!([])),
+        _ => Reply::Truth,
+    })
+    .await;
+    let registry = market.follow(on_demand(), &[&hiding.url, &market.chain.url]);
+    assert_eq!(users(&market.list(&registry).await), [user(2)]);
+    let taken = market.revoke(2).await;
+    assert_eq!(market.list(&registry).await[&user(2)].revoked, Some(taken));
+
+    let alone = market.follow_into(Arc::default(), on_demand(), &[&hiding.url, "http://127.0.0.1:1"]);
+    alone.watch(&market.stream);
+    alone.look_now().await;
+    assert!(alone.subscribers(&market.stream).await.is_err(), "one alone is not believed");
+}
+
+#[tokio::test]
+async fn a_revocation_whose_event_the_only_endpoint_keeps_back_is_found_by_reading_the_entry_anew() {
+    let market = Market::open().await;
+    market.sell(2, START + 1000).await;
+    let between = Between::start(&market.chain, |_, _| Reply::Truth).await;
+    let mut config = on_demand();
+    config.recheck = Duration::ZERO;
+    let registry = market.follow(config, &[&between.url]);
+    assert_eq!(market.list(&registry).await[&user(2)].revoked, None);
+    between.now(|method, _| match method {
+        "eth_getLogs" => Reply::Result(json!([])),
+        _ => Reply::Truth,
+    });
+    let taken = market.revoke(2).await;
+    assert_eq!(market.list(&registry).await[&user(2)].revoked, Some(taken));
+}

@@ -133,6 +133,19 @@ impl Board {
         waiting.map(|(stream, _)| stream.clone()).collect()
     }
 
+    /// Streams that have a list.
+    pub(super) fn listed(&self) -> Vec<StreamId> {
+        let listed = self.slots.iter().filter(|(_, slot)| slot.is_followed && slot.listing.is_some());
+        listed.map(|(stream, _)| stream.clone()).collect()
+    }
+
+    /// The list of a stream is to be made anew.
+    pub(super) fn unsettle(&mut self, stream: &StreamId) {
+        if let Some(slot) = self.slots.peek_mut(stream) {
+            slot.is_settled = false;
+        }
+    }
+
     pub(super) fn settle(&mut self, stream: &StreamId, listing: Listing) {
         let Some(slot) = self.slots.peek_mut(stream) else { return };
         self.is_news |= slot.listing.as_ref().is_some_and(|before| !before.says_as(&listing));

@@ -1,12 +1,13 @@
 //! The chain as the follower reads it: over the registry's endpoints.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::identity::UserId;
 use crate::permission::Answer;
 use crate::permission::ethereum::events::{Asked, TOPICS};
-use crate::permission::ethereum::index::{Block, Held, LogSource, SourceError, Span};
+use crate::permission::ethereum::index::{Block, Held, LogSource, Placed, Position, SourceError, Span};
 use crate::permission::ethereum::reading::{self, Depth};
 use crate::permission::ethereum::rpc::{self, ChainError, Rpc, RpcFault, Trusted};
 use crate::stream::StreamId;
@@ -17,7 +18,7 @@ pub(in super::super) struct ChainSource {
     pub(in super::super) rpc: Arc<Rpc>,
     pub(in super::super) clock: Arc<dyn Clock>,
     pub(in super::super) depth: Depth,
-    /// How many endpoints must say the same of an entry.
+    /// How many endpoints must say the same of an entry; events are read from as many, and what one of them tells counts.
     pub(in super::super) agreement: usize,
     /// How long a call for logs may take.
     pub(in super::super) deadline: Duration,
@@ -37,8 +38,15 @@ impl LogSource for ChainSource {
     fn head(&self) -> Answer<'_, Result<Block, SourceError>> {
         Box::pin(async move {
             let now = self.clock.now();
-            let head = self.rpc.first_that_can(|endpoint| reading::fresh_head(endpoint, now, self.depth));
-            Ok(head.await?.into())
+            if self.agreement <= 1 {
+                let head = self.rpc.first_that_can(|endpoint| reading::fresh_head(endpoint, now, self.depth));
+                return Ok(head.await?.into());
+            }
+            // What all of them have: no two endpoints are at the same block.
+            let ask = |endpoint| reading::fresh_head(endpoint, now, self.depth);
+            let heads = self.rpc.several_that_can(self.agreement, ask).await?;
+            let lowest = heads.into_iter().min_by_key(|head| head.number);
+            lowest.map(Block::from).ok_or(SourceError::Unavailable { text: "no endpoint was asked".into() })
         })
     }
 
@@ -50,9 +58,13 @@ impl LogSource for ChainSource {
     }
 
     fn span(&self, from: u64, to: u64) -> Answer<'_, Result<Span, SourceError>> {
-        Box::pin(
-            async move { self.rpc.first_that_can(|endpoint| self.span_of(endpoint, from, to)).await.map_err(of_span) },
-        )
+        Box::pin(async move {
+            let ask = |endpoint| self.span_of(endpoint, from, to);
+            if self.agreement <= 1 {
+                return self.rpc.first_that_can(ask).await.map_err(of_span);
+            }
+            together(self.rpc.several_that_can(self.agreement, ask).await.map_err(of_span)?, to)
+        })
     }
 
     fn held<'a>(&'a self, stream: &'a StreamId, user: UserId, block: u64) -> Answer<'a, Result<Held, SourceError>> {
@@ -75,6 +87,27 @@ impl ChainSource {
         let events = Asked { contract: self.contract, from, to, tip: tip.hash }.read(&logs)?;
         Ok(Span { tip, events })
     }
+}
+
+/// What several endpoints told of the same blocks: an event that one of them leaves out is another's to tell.
+fn together(spans: Vec<Span>, to: u64) -> Result<Span, SourceError> {
+    let mut tip = None;
+    let mut events: BTreeMap<Position, Placed> = BTreeMap::new();
+    for span in spans {
+        if *tip.get_or_insert(span.tip) != span.tip {
+            return Err(SourceError::NoBlock { number: to });
+        }
+        for placed in span.events {
+            let known = events.entry(placed.at).or_insert_with(|| placed.clone());
+            if known.event != placed.event {
+                let text = format!("the endpoints disagree about an event in block {}", placed.at.block);
+                return Err(SourceError::Unavailable { text });
+            }
+            known.time = known.time.or(placed.time);
+        }
+    }
+    let tip = tip.ok_or(SourceError::NoBlock { number: to })?;
+    Ok(Span { tip, events: events.into_values().collect() })
 }
 
 impl From<rpc::Block> for Block {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use veilcast_key_store::RecordStore;
 
+use super::recheck::Round;
 use super::{Shared, Trouble};
 use crate::identity::UserId;
 use crate::permission::Answer;
@@ -20,11 +21,12 @@ const CALLS: usize = 16;
 
 /// Looks at a chain and keeps its index.
 pub(super) struct Looker {
-    source: Arc<dyn LogSource>,
+    pub(super) source: Arc<dyn LogSource>,
     index: Arc<Mutex<Index>>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// Blocks asked for at a time.
     width: u64,
+    pub(super) round: Round,
 }
 
 /// What the index is opened with, once it is known of which chain it is.
@@ -48,7 +50,8 @@ impl Opener {
         self.shared.board().open(index.start(), at, index.followed());
         let width = self.shared.config.max_range.max(1);
         let (source, shared) = (self.source.clone(), self.shared.clone());
-        Ok(Looker { source, index: Arc::new(Mutex::new(index)), shared, width })
+        let round = Round::in_a_while(shared.config.recheck);
+        Ok(Looker { source, index: Arc::new(Mutex::new(index)), shared, width, round })
     }
 }
 
@@ -63,7 +66,10 @@ impl Looker {
         let head = self.call(|source| source.head()).await?;
         self.find_fork(&head).await?;
         self.read_up_to(&head).await?;
-        self.settle().await
+        // What events tell counts, also where it could not be looked behind them.
+        let rechecked = self.recheck().await;
+        let full = self.settle().await?;
+        Ok(full.or(rechecked.err()))
     }
 
     /// Writes down how far it got, and lets go of the store.
@@ -175,7 +181,7 @@ impl Looker {
         Ok(())
     }
 
-    async fn is_part_now(&self, mark: &Block) -> Result<bool, Trouble> {
+    pub(super) async fn is_part_now(&self, mark: &Block) -> Result<bool, Trouble> {
         let number = mark.number;
         Ok(self.call(|source| source.block(number)).await?.is_some_and(|found| found.hash == mark.hash))
     }
@@ -236,7 +242,7 @@ impl Looker {
     }
 
     /// One call for each of these, some at a time.
-    async fn all<A, T, F, Fut>(&self, asks: Vec<A>, call: F) -> Result<Vec<T>, Trouble>
+    pub(super) async fn all<A, T, F, Fut>(&self, asks: Vec<A>, call: F) -> Result<Vec<T>, Trouble>
     where
         T: Send + 'static,
         F: Fn(Arc<dyn LogSource>, A) -> Fut,
@@ -266,7 +272,7 @@ impl Looker {
     }
 
     /// Works on the index, off the async workers: it waits for the disk.
-    async fn with<T: Send + 'static>(
+    pub(super) async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Index) -> Result<T, IndexError> + Send + 'static,
     ) -> Result<T, Trouble> {

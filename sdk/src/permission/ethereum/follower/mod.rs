@@ -6,6 +6,7 @@
 mod board;
 mod chain;
 mod look;
+mod recheck;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +48,9 @@ pub struct FollowConfig {
     /// The block to begin with, the one of the contract or an earlier one. Without it that of a public network, and of any other
     /// registry the first of the chain.
     pub first_block: Option<u64>,
+    /// How often the entries of those who hold something are read from the contract anew, though no event said that they changed: an
+    /// endpoint may keep events back. Some hundred at each look.
+    pub recheck: Duration,
     /// Entries (a user on a stream) kept of all streams together, some 150 bytes each.
     pub max_entries: u64,
 }
@@ -59,6 +63,7 @@ impl Default for FollowConfig {
             deadline: Duration::from_secs(20),
             max_silence: Duration::from_secs(60),
             first_block: None,
+            recheck: Duration::from_secs(300),
             max_entries: 4_000_000,
         }
     }

@@ -446,6 +446,59 @@ async fn what_the_contract_says_counts_more_than_its_events_and_is_asked_again_a
 }
 
 #[tokio::test]
+async fn who_was_taken_back_is_out_although_every_endpoint_keeps_the_event_back() {
+    let mut world = World::new();
+    world.config.recheck = Duration::ZERO;
+    let follower = world.follow();
+    world.fake.mine(vec![until(1, 2, 5000), until(1, 3, 5000), until(1, 4, 1)]);
+    world.list(&follower, 1).await;
+    let (before, reads) = (follower.changes(), world.fake.reads.load(Ordering::SeqCst));
+    assert_eq!(world.list(&follower, 1).await.len(), 2);
+    assert_eq!(world.fake.reads.load(Ordering::SeqCst), reads + 2, "of those who hold something, each once");
+    assert_eq!(follower.changes(), before, "and that is no news");
+
+    *world.fake.hides_logs.lock().unwrap() = true;
+    let gone = world.fake.mine(vec![until(1, 2, 0)]);
+    let list = world.list(&follower, 1).await;
+    assert_eq!((list[&user(2)].revoked, list[&user(3)].revoked), (Some(at(gone.time)), None));
+    assert!(follower.changes() > before);
+    // Nobody who is out is asked about for ever.
+    let reads = world.fake.reads.load(Ordering::SeqCst);
+    world.list(&follower, 1).await;
+    assert_eq!(world.fake.reads.load(Ordering::SeqCst), reads + 1);
+}
+
+#[tokio::test]
+async fn however_many_hold_something_each_is_read_anew() {
+    let mut world = World::new();
+    world.config.recheck = Duration::ZERO;
+    let bytes = |n: u16| std::array::from_fn(|at| n.to_be_bytes()[at % 2]);
+    let users: Vec<UserId> = (1..=1500u16).map(|n| UserId::from_bytes(bytes(n))).collect();
+    let (publish, subscribe) = (Expiration::NONE, Expiration::at(5000));
+    let grant = |user: &UserId| RegistryEvent::Permission { stream: stream(1), user: *user, publish, subscribe };
+    world.fake.mine(users.iter().map(grant).collect());
+    let follower = world.follow();
+    assert_eq!(world.list(&follower, 1).await.len(), users.len());
+    *world.fake.hides_logs.lock().unwrap() = true;
+    let none = |user: &UserId| RegistryEvent::Permission {
+        stream: stream(1),
+        user: *user,
+        publish,
+        subscribe: Expiration::NONE,
+    };
+    world.fake.mine(users.iter().map(none).collect());
+    // Some at each look; one round may have been under way.
+    let mut left = users.len();
+    for _ in 0..20 {
+        left = world.list(&follower, 1).await.values().filter(|grant| grant.revoked.is_none()).count();
+        if left == 0 {
+            break;
+        }
+    }
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
 async fn a_grant_that_only_an_event_tells_of_is_none() {
     struct Liar(Arc<Fake>);
     impl LogSource for Liar {

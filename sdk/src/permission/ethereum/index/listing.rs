@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::record::{Entry, Place, Stored as _, StreamKey};
+use super::record::{Entry, Place, Stored as _, StreamKey, TABLE};
 use super::timeline::{self, Step};
-use super::{Block, Held, Index, IndexError, MAX_USERS, Position, REORG_WINDOW, Read};
+use super::{Block, Held, Index, IndexError, MAX_USERS, PAGE, Position, REORG_WINDOW, Read};
 use crate::identity::UserId;
 use crate::permission::{Grant, Permission, Subscriber};
 use crate::stream::StreamId;
@@ -47,6 +47,22 @@ pub(in super::super) struct Lack {
     pub(in super::super) users: Vec<UserId>,
     /// The entries that those blocks changed.
     undated: BTreeSet<Place>,
+}
+
+/// Some of those whom the events leave something.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in super::super) struct Holders {
+    /// Who, and what.
+    pub(in super::super) held: Vec<(UserId, Held)>,
+    /// The last user looked at; `None` at the end.
+    pub(in super::super) after: Option<UserId>,
+}
+
+impl Lack {
+    /// What the contract says of these users now.
+    pub(in super::super) fn of(users: Vec<UserId>) -> Self {
+        Self { users, ..Self::default() }
+    }
 }
 
 impl Listing {
@@ -121,6 +137,40 @@ impl Index {
             Ok(())
         })?;
         Ok(look.survey(listing, count))
+    }
+
+    /// The next users of a stream, behind `after`, who hold something by what is known; `most` of them, or those of one page.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub(in super::super) fn holders(
+        &self,
+        stream: &StreamId,
+        after: Option<UserId>,
+        most: usize,
+    ) -> Result<Holders, IndexError> {
+        let key = StreamKey::of(stream);
+        let Some(cursor) = self.cursor().copied() else { return Ok(Holders::default()) };
+        let clears = self.entry(Place { stream: key, user: None })?.unwrap_or_else(Entry::new);
+        let (confirmations, upgraded) = (self.limits.confirmations, self.upgraded);
+        let look = Look { cursor, confirmations, upgraded, clears, lack: Lack::default(), until: None };
+        let from = after.map(|user| self.root.entry(Place { stream: key, user: Some(user) }));
+        let page = self.records.scan(TABLE, &self.root.stream(key), from.as_deref(), PAGE)?;
+        let mut found = Holders { held: Vec::new(), after: None };
+        for (place, value) in &page {
+            let place = self.root.read_entry(place).ok_or(IndexError::Record)?;
+            let Some(user) = place.user else { continue };
+            let entry = Entry::parse(value).ok_or(IndexError::Record)?;
+            let held = look.steps(&entry).last().map_or(Held::NOTHING, |step| step.held);
+            if look.holds(&held) {
+                found.held.push((user, held));
+            }
+            found.after = Some(user);
+            if found.held.len() >= most {
+                return Ok(found);
+            }
+        }
+        Ok(if page.len() < PAGE { Holders { after: None, ..found } } else { found })
     }
 
     /// What a list lacked: the times of blocks, and what the contract said of users in the state behind the cursor.
@@ -226,11 +276,15 @@ impl Look {
             return;
         }
         let left = steps.last().map_or(Held::NOTHING, |step| step.held);
-        let holds = left.publish.holds_at(self.cursor.time) || left.subscribe.holds_at(self.cursor.time);
+        let holds = self.holds(&left);
         let own = entry.changes().last().map_or(0, |change| change.at().block);
         if (holds || own.saturating_add(REORG_WINDOW) > self.cursor.number) && self.lack.users.len() < FETCH {
             self.lack.users.push(user);
         }
+    }
+
+    fn holds(&self, held: &Held) -> bool {
+        held.publish.holds_at(self.cursor.time) || held.subscribe.holds_at(self.cursor.time)
     }
 
     fn survey(self, listing: Listing, count: usize) -> Survey {

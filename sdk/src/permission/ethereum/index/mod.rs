@@ -31,7 +31,7 @@ use veilcast_key_store::{MAX_RECORD_CHANGES, RecordStore, StoreError};
 
 #[cfg(test)]
 pub(super) use self::listing::EVERYBODY;
-pub(super) use self::listing::{Lack, Listing, Survey};
+pub(super) use self::listing::{Holders, Lack, Listing, Survey};
 use self::marks::Marks;
 pub(super) use self::record::StreamKey;
 use self::record::{Change, Entry, Meta, Place, Root, Stored as _, TABLE};

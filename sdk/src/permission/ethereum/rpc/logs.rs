@@ -45,6 +45,39 @@ impl Rpc {
     }
 }
 
+impl Rpc {
+    /// The answers of the first `count` endpoints that have one, as [`Rpc::first_that_can`] asks them.
+    ///
+    /// # Errors
+    /// [`ChainError::Unavailable`] where they are fewer.
+    pub(in super::super) async fn several_that_can<'a, T, F, Fut>(
+        &'a self,
+        count: usize,
+        ask: F,
+    ) -> Result<Vec<T>, ChainError>
+    where
+        F: Fn(Trusted<'a>) -> Fut + Send,
+        Fut: Future<Output = Result<T, RpcFault>> + Send,
+        T: Send,
+    {
+        let (mut faults, mut answers) = (Vec::new(), Vec::new());
+        for endpoint in &self.endpoints {
+            let answer = match self.trust(endpoint).await {
+                Ok(trusted) => ask(trusted).await,
+                Err(fault) => Err(fault),
+            };
+            match answer {
+                Ok(answer) => answers.push(answer),
+                Err(fault) => faults.push(EndpointFault { endpoint: endpoint.to_string(), fault }),
+            }
+            if answers.len() >= count {
+                return Ok(answers);
+            }
+        }
+        Err(ChainError::Unavailable { faults })
+    }
+}
+
 impl Trusted<'_> {
     /// A block by its number; `None` where this endpoint has none.
     pub(in super::super) async fn block(&self, number: u64) -> Result<Option<Block>, RpcFault> {
