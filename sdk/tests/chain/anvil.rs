@@ -50,8 +50,18 @@ pub struct Entry {
     pub grant: bool,
 }
 
+/// Ended by its own process id, also where the test fails before it has a chain.
+struct Node(Child);
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 pub struct Chain {
-    node: Child,
+    _node: Node,
     pub url: String,
     pub contract: Address,
     client: Client<HttpConnector, Full<bytes::Bytes>>,
@@ -81,7 +91,7 @@ impl Chain {
         let (node, url) = start_node(arguments);
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
         let abi = parse_abi(&WRITES).unwrap();
-        let mut chain = Self { node, url, contract: Address::zero(), client, abi };
+        let mut chain = Self { _node: node, url, contract: Address::zero(), client, abi };
         let implementation = chain.deploy(bytecode(IMPLEMENTATION)).await;
         let initialize = chain.call_data("initialize", (Address::zero(), Address::zero()));
         let arguments = [Token::Address(implementation), Token::Bytes(initialize.to_vec())];
@@ -228,20 +238,13 @@ impl Chain {
     }
 }
 
-impl Drop for Chain {
-    fn drop(&mut self) {
-        let _ = self.node.kill();
-        let _ = self.node.wait();
-    }
-}
-
 /// The node, and where it listens.
-fn start_node(arguments: &[&str]) -> (Child, String) {
+fn start_node(arguments: &[&str]) -> (Node, String) {
     let mut command = Command::new(tool(NODE));
     command.args(["--host", "127.0.0.1", "--port", "0"]).args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut node = command.spawn().unwrap();
-    let mut lines = BufReader::new(node.stdout.take().unwrap()).lines();
+    let mut node = Node(command.spawn().unwrap());
+    let mut lines = BufReader::new(node.0.stdout.take().unwrap()).lines();
     let address = lines.by_ref().find_map(|line| Some(line.ok()?.strip_prefix("Listening on ")?.to_string()));
     // A node whose output nobody reads stands still once the pipe is full.
     std::thread::spawn(move || lines.for_each(drop));

@@ -5,7 +5,7 @@ use veilcast::permission::PermissionSource;
 use veilcast::permission::ethereum::{RegistrySetupError, RpcFault};
 
 use super::*;
-use crate::anvil::START;
+use crate::anvil::{LONG, START};
 use crate::between::{Between, Reply};
 
 /// A stream and somebody who may read it.
@@ -103,7 +103,10 @@ async fn an_address_without_a_contract_is_a_typed_error() {
 async fn an_endpoint_that_is_down_is_followed_by_the_next_and_left_alone_for_a_while() {
     let sold = Sold::open().await;
     let broken = Between::start(&sold.chain, |_, _| Reply::Hangup).await;
-    let registry = sold.registry(&["http://127.0.0.1:1", &broken.url, &sold.chain.url]);
+    // However slow this machine is, it rests until the test is over.
+    let mut config = config();
+    config.rest = LONG;
+    let registry = sold.registry_with(config, &["http://127.0.0.1:1", &broken.url, &sold.chain.url]);
     for _ in 0..3 {
         assert!(sold.ask(&registry).await.unwrap().is_ok());
     }
@@ -121,7 +124,7 @@ async fn an_endpoint_that_hangs_costs_one_deadline_and_lets_nobody_in() {
     assert_eq!(sold.fault(&alone).await, RpcFault::Deadline { after: one_deadline().call_deadline });
 
     let mut patient = config();
-    patient.call_deadline = Duration::from_secs(5);
+    (patient.call_deadline, patient.rest) = (Duration::from_secs(5), LONG);
     let registry = sold.registry_with(patient, &[&hanging.url, &sold.chain.url]);
     let asked = hanging.asked();
     for _ in 0..3 {
