@@ -92,9 +92,10 @@ fn a_pre_agreed_key_missing_on_one_side_is_refused_by_name() {
     let (seller, buyer, stream) = common::seller_and_buyer();
     seller.run_with(&["key", "add", &stream, "--key-id", "agreed", "--current"], SECRET.as_bytes()).ok();
     let mut reading = subscribed(&buyer, &stream, &at, &[]);
-    seller.run_with(&["publish", &stream, "--bootstrap", &at, "--listen", LOCAL], b"one\n").ok();
+    let selling = common::publishing(&seller, &stream, &at, b"one\n", &[]);
     reading.stderr.wait_for("key agreed");
     assert_eq!(reading.wait(), Some(3), "{:?}", reading.stderr.all());
+    common::end(selling);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Home, LOCAL, node, seller_and_buyer, subscribed};
+use common::{Home, LOCAL, end, node, publishing, seller_and_buyer, subscribed};
 use serde_json::Value;
 
 /// Lines of every kind: JSON with digits that a parser would lose, text, other scripts, empty ones.
@@ -26,15 +26,16 @@ fn ten_thousand_lines_of_a_file_pass_three_processes_unchanged_and_in_order_whil
     let file = seller.file("lines.txt", content.as_bytes());
     let mut reading = subscribed(&buyer, &stream, &at, &["--count", "10000"]);
     let changes = ["--rotate-every", "1000", "--rekey-every", "3000"];
-    let args = [&["publish", &stream, "--bootstrap", &at, "--listen", LOCAL, "--json"][..], &changes].concat();
-    let mut publishing = seller.start_with_file(&args, &file);
+    // It stays: a slow reader must find it there for the keys that it asks for.
+    let args = ["publish", &stream, "--bootstrap", &at, "--listen", LOCAL, "--stay", "--json"];
+    let publishing = seller.start_with_file(&[&args[..], &changes].concat(), &file);
     assert_eq!(reading.wait(), Some(0), "{:#?}", reading.stderr.all());
-    assert_eq!(publishing.wait(), Some(0), "{:#?}", publishing.stderr.all());
+    let said = end(publishing);
 
     let read = reading.stdout.until_end();
     let different = read.iter().zip(content.lines()).position(|(read, sent)| read != sent);
     assert_eq!((read.len(), different), (10_000, None));
-    let sent: Value = serde_json::from_str(&publishing.stdout.until_end()[0]).unwrap();
+    let sent: Value = serde_json::from_str(&said[0]).unwrap();
     assert_eq!(sent["published"], 10_000);
     let keys = buyer.run(&["key", "list", "--json"]).json();
     assert_eq!(keys["keys"].as_array().unwrap().len(), 11, "the first, seven rotated, three rekeyed");
@@ -55,8 +56,9 @@ fn a_subscriber_sees_bytes_of_any_kind_as_they_were() {
     let (seller, buyer, stream) = seller_and_buyer();
     let mut reading = subscribed(&buyer, &stream, &at, &["--count", "4", "--json"]);
     let input = b"{\"b\":1.10,\"a\":2}\nplain \"text\"\n\xff\xfe\nlast";
-    seller.run_with(&["publish", &stream, "--bootstrap", &at, "--listen", LOCAL], input).ok();
-    assert_eq!(reading.wait(), Some(0));
+    let selling = publishing(&seller, &stream, &at, input, &[]);
+    assert_eq!(reading.wait(), Some(0), "{:#?}", reading.stderr.all());
+    end(selling);
     let lines = reading.stdout.until_end();
     assert!(lines[0].contains(r#""payload":{"b":1.10,"a":2}"#), "{}", lines[0]);
     let parsed: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -77,8 +79,9 @@ fn a_subscriber_without_a_grant_is_refused_with_the_reason_and_exit_code_3() {
     let (seller, stranger) = (Home::new(), Home::new());
     let stream = seller.stream("prices");
     let mut reading = subscribed(&stranger, &stream, &at, &["--json"]);
-    seller.run_with(&["publish", &stream, "--bootstrap", &at, "--listen", LOCAL], b"secret\n").ok();
+    let selling = publishing(&seller, &stream, &at, b"secret\n", &[]);
     assert_eq!(reading.wait(), Some(3), "{:#?}", reading.stderr.all());
+    end(selling);
     assert_eq!(reading.stdout.until_end(), [""; 0]);
     let events = reading.stderr.until_end();
     let refused: Value =
@@ -99,8 +102,9 @@ fn a_grant_that_has_not_begun_or_was_revoked_is_told_as_such() {
             seller.run(&["stream", "grant", &stream, &buyer.address(), "--from", "2h"]).ok();
         }
         let mut reading = subscribed(&buyer, &stream, &at, &[]);
-        seller.run_with(&["publish", &stream, "--bootstrap", &at, "--listen", LOCAL], b"secret\n").ok();
+        let selling = publishing(&seller, &stream, &at, b"secret\n", &[]);
         assert_eq!(reading.wait(), Some(3), "{:#?}", reading.stderr.all());
+        end(selling);
         assert!(reading.stderr.until_end().join("\n").contains(reason), "{:#?}", reading.stderr.all());
     }
 }
@@ -113,7 +117,7 @@ fn a_line_over_the_limit_is_an_error_and_the_lines_before_it_arrive() {
     let mut input = b"first\n".to_vec();
     input.extend(std::iter::repeat_n(b'x', (1 << 20) + 1));
     input.extend(b"\nnever\n");
-    let publish = ["publish", &stream, "--bootstrap", &at, "--listen", LOCAL];
+    let publish = ["publish", &stream, "--bootstrap", &at, "--listen", LOCAL, "--linger", "60s"];
     seller.run_with(&publish, &input).failed(1, &["line 2", "1048576", "split it"]);
     reading.stdout.wait_for("first");
     reading.interrupt();
@@ -126,8 +130,9 @@ fn a_line_of_exactly_the_limit_passes() {
     let (seller, buyer, stream) = seller_and_buyer();
     let mut reading = subscribed(&buyer, &stream, &at, &["--count", "1"]);
     let line = vec![b'x'; 1 << 20];
-    seller.run_with(&["publish", &stream, "--bootstrap", &at, "--listen", LOCAL], &line).ok();
+    let selling = publishing(&seller, &stream, &at, &line, &[]);
     assert_eq!(reading.wait(), Some(0), "{:#?}", reading.stderr.all());
+    end(selling);
     assert_eq!(reading.stdout.until_end()[0].len(), 1 << 20);
 }
 
@@ -139,8 +144,10 @@ fn a_subscriber_reads_the_partitions_it_names() {
     seller.run(&["stream", "grant", &stream, &buyer.address()]).ok();
     let mut reading = subscribed(&buyer, &stream, &at, &["--partition", "1", "--partition", "2", "--count", "2"]);
     for partition in ["1", "2"] {
-        let publish = ["publish", &stream, "--bootstrap", &at, "--listen", LOCAL, "--partition", partition];
-        seller.run_with(&publish, format!("to {partition}\n").as_bytes()).ok();
+        let line = format!("to {partition}\n");
+        let selling = publishing(&seller, &stream, &at, line.as_bytes(), &["--partition", partition]);
+        reading.stdout.wait_for(line.trim_end());
+        end(selling);
     }
     assert_eq!(reading.wait(), Some(0), "{:#?}", reading.stderr.all());
     let mut read = reading.stdout.until_end();
@@ -151,7 +158,7 @@ fn a_subscriber_reads_the_partitions_it_names() {
 #[test]
 fn publisher_and_subscriber_meet_without_a_node_where_the_publisher_listens() {
     let (seller, buyer, stream) = seller_and_buyer();
-    let mut publishing = seller.start(&["publish", &stream, "--listen", LOCAL]);
+    let mut publishing = seller.start(&["publish", &stream, "--listen", LOCAL, "--linger", "60s"]);
     let waiting = publishing.stderr.wait_for("waiting for somebody");
     let at = waiting.split(' ').find(|word| word.starts_with("/ip4/127.0.0.1")).unwrap().to_owned();
     let mut reading = buyer.start(&["subscribe", &stream, "--bootstrap", &at, "--listen", LOCAL, "--count", "1"]);

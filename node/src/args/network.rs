@@ -132,7 +132,7 @@ Examples:
 
 --rotate-every and --rekey-every are kept with the stream (veilcast stream set changes them) and counted across restarts.
 A line that is JSON goes out as JSON, byte for byte, any other line as text. Keys are handed out only while this runs:
-at the end of stdin it lingers until nobody has asked for a key for 2 s.")]
+at the end of stdin it lingers until nobody has asked for a key for 2 s, and for a first request where nobody has a key yet.")]
 pub(crate) struct PublishArgs {
     /// The stream: owner/path
     pub(crate) stream: StreamId,

@@ -6,10 +6,12 @@
 
 mod linger;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use veilcast::client::{Client, ClientConfig, ClientError, Multiaddr};
+use veilcast::key_store::{KeyOrigin, KeyStore, SledKeyStore};
 use veilcast::permission::RegistryError;
 use veilcast::{Partition, Payload, Permission, Refusal, StreamPart};
 
@@ -37,12 +39,13 @@ pub(crate) async fn run(
     let part = destination(&session, &args).await?;
     let mut config = ClientConfig::default();
     config.keys = connect::keys(args.pre_agreed_only);
+    let store = session.store.clone();
     let Some(started) = stop.or(connect::start_publisher(session, &args.network, &args.registry, config, output)).await
     else {
         return Ok(Exit::Done);
     };
     let client = started?;
-    let mut publishing = Publishing { client: &client, args: &args, part, output, published: 0 };
+    let mut publishing = Publishing { client: &client, store, args: &args, part, output, published: 0 };
     let outcome = stop.or(publishing.all()).await;
     if outcome.is_none() {
         output.note("stopping", "stopping");
@@ -87,6 +90,7 @@ fn partition(args: &PublishArgs) -> Partition {
 
 struct Publishing<'a> {
     client: &'a Client,
+    store: Arc<SledKeyStore>,
     args: &'a PublishArgs,
     part: StreamPart,
     output: Output,
@@ -167,7 +171,17 @@ impl Publishing<'_> {
         }
         let text = format!("{} published; answering key requests a little longer (--stay: until Ctrl-C)", self.count());
         self.output.note("lingering", text);
-        linger::until_quiet(self.client, self.args.linger).await;
+        let must_be_asked = self.must_be_asked().await;
+        linger::until_quiet(self.client, must_be_asked, self.args.linger).await;
+    }
+
+    /// Whether nobody has any of the keys that the messages are under, as far as it is known: then somebody will ask.
+    async fn must_be_asked(&self) -> bool {
+        let (scope, store) = (veilcast::scope(self.client.user(), &self.args.stream), self.store.clone());
+        let current = tokio::task::spawn_blocking(move || store.current(&scope)).await;
+        let is_exchanged =
+            matches!(current, Ok(Ok(Some(key))) if key.origin != KeyOrigin::PreAgreed) && !self.args.pre_agreed_only;
+        is_exchanged && self.client.holders(&self.args.stream).await.is_ok_and(|holders| holders.is_empty())
     }
 
     fn count(&self) -> String {

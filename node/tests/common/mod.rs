@@ -173,6 +173,23 @@ pub fn seller_and_buyer() -> (Home, Home, String) {
     (seller, buyer, stream)
 }
 
+/// A publisher of this, which answers for its keys until it is [ended](end): a slow reader must find it there.
+pub fn publishing(home: &Home, stream: &str, at: &str, input: &[u8], more: &[&str]) -> Process {
+    let args = ["publish", stream, "--bootstrap", at, "--listen", LOCAL, "--stay"];
+    let mut process = home.start(&[&args[..], more].concat());
+    let (mut stdin, input) = (process.stdin.take().unwrap(), input.to_vec());
+    // One that fails meanwhile reads no further.
+    std::thread::spawn(move || drop(stdin.write_all(&input)));
+    process
+}
+
+/// Ends a process as Ctrl-C does; it must have gone well.
+pub fn end(mut process: Process) -> Vec<String> {
+    process.interrupt();
+    assert_eq!(process.wait(), Some(0), "{:#?}", process.stderr.all());
+    process.stdout.until_end()
+}
+
 /// A subscriber that has joined its stream.
 pub fn subscribed(home: &Home, stream: &str, node: &str, more: &[&str]) -> Process {
     let args = [&["subscribe", stream, "--bootstrap", node, "--listen", LOCAL], more].concat();
