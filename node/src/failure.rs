@@ -57,6 +57,8 @@ pub(crate) enum Failure {
     Keystore(#[from] KeystoreError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("{error}; {hint}")]
+    InUse { error: StoreError, hint: &'static str },
     #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error(transparent)]
@@ -107,7 +109,19 @@ pub(crate) enum Failure {
     Demo(#[from] DemoError),
 }
 
+/// What to do about a data folder that something runs on, where it is to be changed.
+pub(crate) const STOP_IT_FIRST: &str = "stop the veilcast that runs there (Ctrl-C), run this again, and start it again: it goes on with \
+    its key, and shuts out before its first message whoever was taken back or denied";
+
 impl Failure {
+    /// The same, with something better to say where another process uses the data folder.
+    pub(crate) fn where_in_use(self, hint: &'static str) -> Self {
+        match self {
+            Self::Store(error @ StoreError::InUse { .. }) => Self::InUse { error, hint },
+            other => other,
+        }
+    }
+
     /// The exit code.
     pub(crate) fn exit(&self) -> Exit {
         match self {
@@ -198,7 +212,7 @@ const fn registry_hint(error: &RegistryError) -> Option<&'static str> {
     }
 }
 
-pub(crate) const fn grant_hint(error: &GrantError) -> Option<&'static str> {
+pub(crate) fn grant_hint(error: &GrantError) -> Option<&'static str> {
     match error {
         GrantError::Line | GrantError::TooLong { .. } | GrantError::Wire(_) | GrantError::Signature(_) => {
             Some("take the whole line over as veilcast grant issue printed it, and nothing else")
@@ -213,7 +227,15 @@ pub(crate) const fn grant_hint(error: &GrantError) -> Option<&'static str> {
         GrantError::Outdated { .. } | GrantError::RecordExpired { .. } => {
             Some("ask the stream's owner for the newest: veilcast grant show STREAM --lines")
         }
-        GrantError::TooMany { .. } => Some("wait until one of them is over, or take some back: veilcast grant revoke"),
+        GrantError::TooMany { what: "grants of one user", .. } => Some(
+            "of one user's grants one that is over gives way: take one back (veilcast grant revoke STREAM --serial N), or wait for its end",
+        ),
+        GrantError::TooMany { what: "grants of one stream", .. } => Some(
+            "those that have been over for a day give way by themselves: try again then, or sell on another stream too",
+        ),
+        GrantError::TooMany { .. } => {
+            Some("those whose records expired a month ago give way by themselves; until then use another data folder")
+        }
         GrantError::NoStream { .. } => Some("make it with: veilcast stream create PATH --registry grants"),
         GrantError::NoGrant { .. } => Some("see what was signed with: veilcast grant show STREAM"),
         GrantError::RevocationsFull => Some("wait until some of the grants taken back would have ended by themselves"),
@@ -240,7 +262,7 @@ const fn stream_hint(error: &StreamIdError) -> &'static str {
     }
 }
 
-const fn client_hint(error: &ClientError) -> Option<&'static str> {
+fn client_hint(error: &ClientError) -> Option<&'static str> {
     match error {
         ClientError::NotPermitted { .. } => {
             Some("check the stream id and which --data-dir is used (veilcast identity show); its owner can grant it")

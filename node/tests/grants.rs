@@ -4,10 +4,15 @@
 mod common;
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use common::{Home, LOCAL, Process, Run, node, subscribed};
+use common::{Home, LOCAL, Run, end, node, publishing, subscribed};
 use serde_json::{Value, json};
+use veilcast::key_store::{SledKeyStore, Unlock};
+use veilcast::permission::{Issuer, SignedGrants};
+use veilcast::time::{Clock, SystemClock};
+use veilcast::{Identity, Period, Permission, StreamId, UserId};
 
 const SIGNED: [&str; 2] = ["--registry", "grants"];
 const SOMEBODY: &str = "0x00000000000000000000000000000000000000bb";
@@ -24,19 +29,6 @@ fn owner_and_publisher() -> (Home, Home, String) {
 
 fn issue(owner: &Home, stream: &str, user: &str, more: &[&str]) -> Run {
     owner.run(&[&["grant", "issue", stream, user], more].concat())
-}
-
-/// Publishes one line, and answers for its key until the test ends it: a slow reader must find it there.
-fn publishing(publisher: &Home, stream: &str, at: &str, line: &[u8], more: &[&str]) -> Process {
-    let args = ["publish", stream, "--bootstrap", at, "--listen", LOCAL, "--stay"];
-    let mut process = publisher.start(&[&args[..], more].concat());
-    process.stdin.take().unwrap().write_all(line).unwrap();
-    process
-}
-
-fn end(mut process: Process) {
-    process.interrupt();
-    assert_eq!(process.wait(), Some(0), "{:#?}", process.stderr.all());
 }
 
 fn subscribers(home: &Home, stream: &str) -> Vec<Value> {
@@ -275,4 +267,33 @@ fn a_stream_of_an_ens_name_is_an_error_where_no_contract_is_asked() {
         assert!(granted.code == Some(1) && granted.stderr.contains(stream), "{granted:#?}");
     }
     home.run(&["grant", "issue", stream, SOMEBODY]).failed(1, &["ENS name"]);
+}
+
+#[test]
+fn a_stream_record_that_is_nearly_full_of_what_was_taken_back_says_so() {
+    let owner = Home::new();
+    let stream = owner.run(&["stream", "create", "prices", "--registry", "grants"]).ok();
+    let id: StreamId = stream.parse().unwrap();
+    {
+        // What so many commands would have done, in one process.
+        let password = std::fs::read_to_string(owner.path().join("store.key")).unwrap();
+        let identity = Identity::load_keystore(&owner.path().join("identity.json"), password.trim_end()).unwrap();
+        let unlock = Unlock::KeyFile(owner.path().join("store.key"));
+        let store = Arc::new(SledKeyStore::open(&owner.path().join("store"), &unlock).unwrap());
+        let issuer = Issuer::new(identity, Arc::new(SignedGrants::new(store)));
+        for n in 0..199u8 {
+            let (user, now) = (UserId::from_bytes([n + 1; 20]), SystemClock.now());
+            issuer.issue(&id, user, Permission::Subscribe, Period::ALWAYS, now).unwrap();
+            if n < 198 {
+                issuer.revoke_user(&id, user, now).unwrap();
+            }
+        }
+    }
+    let revoke = |user: &str| owner.run(&["grant", "revoke", &stream, user]);
+    let before = revoke(&UserId::from_bytes([199; 20]).to_string());
+    assert!(before.code == Some(0) && !before.stderr.contains("places"), "{before:#?}");
+    issue(&owner, &stream, SOMEBODY, &["--for", "30d"]).ok();
+    let said = revoke(SOMEBODY);
+    assert!(said.stderr.contains("200 of the 256 places") && said.stderr.contains("--for"), "{said:#?}");
+    assert!(said.ok().starts_with("veilcast-record-1:"));
 }

@@ -91,7 +91,20 @@ fn a_data_folder_serves_one_process_at_a_time() {
     let stream = home.stream("prices");
     let publishing = home.start(&["publish", &stream, "--listen", LOCAL]);
     publishing.stderr.wait_for("waiting");
-    home.run(&["stream", "show"]).failed(1, &["in use by another process", "--data-dir"]);
+    home.run(&["identity", "show"]).ok();
+    home.run(&["key", "list"]).failed(1, &["in use by another process", "--data-dir"]);
+    let user = "0x00000000000000000000000000000000000000bb";
+    for command in [
+        &["stream", "grant", &stream, user][..],
+        &["stream", "revoke", &stream, user],
+        &["access", "deny", &stream, user],
+        &["grant", "revoke", &stream, user],
+    ] {
+        home.run(command)
+            .failed(1, &["in use by another process", "stop the veilcast that runs there", "start it again"]);
+    }
+    home.run(&["grant", "import", "veilcast-grant-1:08"])
+        .failed(1, &["in use", "let it find out by itself", "grant announce"]);
 }
 
 #[test]
@@ -153,11 +166,12 @@ fn a_closed_pipe_ends_a_subscriber_quietly() {
         assert!(errors.read_line(&mut line).unwrap() > 0, "{line}");
     }
     let lines = "one\n".repeat(100);
-    seller.run_with(&["publish", &stream, "--bootstrap", &at, "--listen", LOCAL], lines.as_bytes()).ok();
+    let selling = common::publishing(&seller, &stream, &at, lines.as_bytes(), &[]);
     let mut rest = String::new();
     errors.read_to_string(&mut rest).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0), "{rest}");
     assert!(!rest.contains("panicked") && !rest.contains("error"), "{rest}");
+    common::end(selling);
 }
 
 #[test]

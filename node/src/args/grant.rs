@@ -89,7 +89,10 @@ Examples:
   veilcast grant import < for-user.txt
   veilcast grant import veilcast-grant-1:0801... veilcast-record-1:0801...
 
-A grant counts until its end, unless a newer stream record takes it back. Of records the newest stays.")]
+A grant counts until its end, unless a newer stream record takes it back. Of records the newest stays.
+
+While a publisher runs on this data folder, nothing else can be done on it: it takes grants in from
+whoever asks for a key, and looks for newer records by itself (veilcast grant announce).")]
 pub(crate) struct ImportArgs {
     /// Lines as `veilcast grant issue` prints them; without any those of stdin
     #[arg(value_name = "LINE")]
@@ -105,7 +108,8 @@ Examples:
 
 Publishers shut the user out as soon as they have the new record: leave it with the network, with
 `veilcast grant announce`, or hand it to them, for `veilcast grant import`. Any subscriber that has
-it brings it along, too.")]
+it brings it along, too. What runs on this data folder is to be stopped first: it rekeys once it
+is started again.")]
 pub(crate) struct GrantRevokeArgs {
     /// The stream: owner/path
     pub(crate) stream: StreamId,

@@ -7,12 +7,12 @@ use veilcast::permission::{AccessList, AccessRules, Rule};
 use super::now;
 use crate::args::{AccessCommand, ClearArgs, ListedArgs, Shared};
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, STOP_IT_FIRST};
 use crate::output::Output;
 use crate::session::Session;
 
 pub(crate) fn run(command: &AccessCommand, shared: &Shared, output: Output) -> Result<Exit, Failure> {
-    let lists = Session::open(shared)?.access();
+    let lists = Session::open(shared).map_err(|failure| failure.where_in_use(STOP_IT_FIRST))?.access();
     match command {
         AccessCommand::Allow(args) => set(args, Rule::Allow, &lists, output)?,
         AccessCommand::Deny(args) => set(args, Rule::Deny, &lists, output)?,

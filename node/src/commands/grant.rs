@@ -14,13 +14,21 @@ pub(crate) use self::import::GrantInputError;
 use super::now;
 use crate::args::{GrantCommand, GrantRevokeArgs, PeriodArgs, Shared};
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, STOP_IT_FIRST};
 use crate::output::Output;
 use crate::session::Session;
 use crate::times;
 
+/// What to do where a publisher runs on the folder.
+const IMPORT_MEANWHILE: &str = "stop what runs there, run this again and start it again, or let it find out by itself: it takes grants in \
+    from whoever asks for a key, and looks every 5 s for records that their owner left with: veilcast grant announce";
+
 pub(crate) fn run(command: &GrantCommand, shared: &Shared, output: Output) -> Result<Exit, Failure> {
-    let session = Session::open(shared)?;
+    let in_use = match command {
+        GrantCommand::Import(_) => IMPORT_MEANWHILE,
+        _ => STOP_IT_FIRST,
+    };
+    let session = Session::open(shared).map_err(|failure| failure.where_in_use(in_use))?;
     match command {
         GrantCommand::Issue(args) => issue(&args.period, &session, output)?,
         GrantCommand::Show(args) => show::run(args, &session, output)?,
@@ -62,9 +70,22 @@ pub(crate) fn revoke(stream: &StreamId, what: &Revoked, session: &Session, outpu
         Revoked::Serial(serial) => format!("grant {serial} on {stream} is taken back"),
     };
     output.note("revoked", said + " for whoever has the new record");
+    let taken = record.content().revocations.len();
+    if taken >= StreamRecord::REVOCATIONS_NEARLY_FULL {
+        output.note("revocations_nearly_full", nearly_full(taken));
+    }
     let mut json = words::record_in_json(record.content(), now);
     json["record"] = line.clone().into();
     output.result(line, &json)
+}
+
+fn nearly_full(taken: usize) -> String {
+    let most = StreamRecord::MAX_REVOCATIONS;
+    format!(
+        "{taken} of the {most} places for what is taken back on this stream are in use. A grant with an end frees its place a day after \
+         that; one without never does. Sign grants with --for, and take those of one user back together (veilcast grant revoke STREAM \
+         0xUSER); when all are in use nothing more can be taken back, and a new stream is needed"
+    )
 }
 
 /// Makes a stream of this identity by a signed record, or changes it. What is not named stays as it was.

@@ -15,7 +15,7 @@ pub(crate) use self::show::state;
 use super::{grant, history, now, rhythm};
 use crate::args::{CreateArgs, Kept, PeriodArgs, Registry, RevokeArgs, SetArgs, Shared, ShowArgs, StreamCommand};
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, STOP_IT_FIRST};
 use crate::output::Output;
 use crate::session::Session;
 use crate::times;
@@ -31,7 +31,7 @@ pub(crate) fn run(command: &StreamCommand, shared: &Shared, output: Output) -> R
             return super::in_runtime(|stop| chain::run(command, deployment, shared, output, stop));
         }
     };
-    let session = Session::open(shared)?;
+    let session = Session::open(shared).map_err(|failure| failure.where_in_use(STOP_IT_FIRST))?;
     match command {
         StreamCommand::Create(args) => create(args, kept, &session, output)?,
         StreamCommand::Grant(args) => match kept {

@@ -3,7 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::shared::{Shared, lock};
+use futures::executor::block_on;
+
+use super::shared::{Shared, blocking, lock};
 use crate::identity::UserId;
 use crate::permission::{
     Answer, Grant, Permission, PermissionCache, PermissionSource, Refusal, StreamInfo, Subscriber,
@@ -21,12 +23,17 @@ impl Shared {
         user: UserId,
         permission: Permission,
     ) -> Result<Grant, Refusal> {
-        let (now, changes) = (self.now(), self.source.changes());
+        let (now, changes) = (self.now(), self.source.changes_for(stream, user));
         let key = (stream.clone(), user, permission);
         if let Some(answer) = self.access.lock().get(&key, now, changes) {
             return answer;
         }
-        let answer = in_time(self.source.check(stream, user, permission, now)).await;
+        let answer = if self.source.waits_for_the_disk() {
+            let (source, stream) = (self.source.clone(), stream.clone());
+            off_workers(move || block_on(source.check(&stream, user, permission, now))).await
+        } else {
+            in_time(self.source.check(stream, user, permission, now)).await
+        };
         if permission == Permission::Publish && answer.is_ok() {
             lock(&self.directory).know(user);
         }
@@ -41,17 +48,27 @@ impl Shared {
         user: UserId,
         permission: Permission,
     ) -> Option<Result<Grant, Refusal>> {
-        self.access.lock().get(&(stream.clone(), user, permission), self.now(), self.source.changes())
+        let changes = self.source.changes_for(stream, user);
+        self.access.lock().get(&(stream.clone(), user, permission), self.now(), changes)
     }
 
     /// Every grant of SUBSCRIBE on the stream, from the source.
     pub(super) async fn subscribers(&self, stream: &StreamId) -> Result<Vec<Subscriber>, Refusal> {
+        if self.source.waits_for_the_disk() {
+            let (source, stream) = (self.source.clone(), stream.clone());
+            return off_workers(move || block_on(source.subscribers(&stream))).await;
+        }
         in_time(self.source.subscribers(stream)).await
     }
 
     /// What the source knows about the stream.
     pub(super) async fn stream_info(&self, stream: &StreamId) -> Result<Option<StreamInfo>, Refusal> {
-        in_time(self.source.stream_at(stream, self.now())).await
+        let now = self.now();
+        if self.source.waits_for_the_disk() {
+            let (source, stream) = (self.source.clone(), stream.clone());
+            return off_workers(move || block_on(source.stream_at(&stream, now))).await;
+        }
+        in_time(self.source.stream_at(stream, now)).await
     }
 
     /// Whether a stream that the source has never heard of cannot be read, wherever else it may be on record: nobody is the owner
@@ -64,9 +81,18 @@ impl Shared {
 /// A source that does not answer cannot tell, and nobody waits for it longer than this.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+const UNAVAILABLE: Refusal = Refusal::Unavailable { retry_after: PATIENCE };
+
 async fn in_time<T>(answer: Answer<'_, Result<T, Refusal>>) -> Result<T, Refusal> {
-    let unavailable = Refusal::Unavailable { retry_after: PATIENCE };
-    tokio::time::timeout(PATIENCE, answer).await.unwrap_or(Err(unavailable))
+    tokio::time::timeout(PATIENCE, answer).await.unwrap_or(Err(UNAVAILABLE))
+}
+
+/// The same of a source that waits for the disk: it must not hold up everybody else's work.
+async fn off_workers<T: Send + 'static>(
+    ask: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let asked = blocking(ask);
+    tokio::time::timeout(PATIENCE, asked).await.unwrap_or(Ok(Err(UNAVAILABLE))).unwrap_or(Err(UNAVAILABLE))
 }
 
 impl Access {

@@ -47,6 +47,11 @@ impl Alone {
         Self { client, store, clock, stream }
     }
 
+    /// The answer whether the client may publish is at hand, so that its messages wait for none.
+    async fn knows_its_publisher(&self) {
+        self.client.shared.check(&self.stream, self.client.user(), Permission::Publish).await.unwrap();
+    }
+
     fn reading(&self) -> Reading {
         Reading::new(self.client.shared.clone(), self.stream.clone(), self.client.shared.config.intake, Kind::Live)
     }
@@ -94,6 +99,7 @@ const PARKED: usize = 10_000;
 #[tokio::test]
 async fn ten_thousand_parked_messages_each_under_its_own_stored_key_are_read_on_a_small_stack() {
     let alone = Alone::start().await;
+    alone.knows_its_publisher().await;
     let (mut reading, mut writer) = (alone.reading(), alone.writer(1));
     let publisher = writer.user();
     for n in 1..PARKED {
@@ -113,6 +119,7 @@ async fn ten_thousand_parked_messages_each_under_its_own_stored_key_are_read_on_
 #[tokio::test]
 async fn ten_thousand_parked_messages_each_under_a_key_not_agreed_on_are_dropped_on_a_small_stack() {
     let alone = Alone::start().await;
+    alone.knows_its_publisher().await;
     let (mut reading, mut writer) = (alone.reading(), alone.writer(1));
     reading.messages((0..PARKED).map(|n| writer.write(Some(&key(n)), Vec::new())).collect());
     assert_eq!(reading.intake.parked(), PARKED);

@@ -290,6 +290,10 @@ impl PermissionSource for LocalRegistry {
     fn changes(&self) -> u64 {
         self.changes.load(Ordering::SeqCst)
     }
+
+    fn waits_for_the_disk(&self) -> bool {
+        true
+    }
 }
 
 /// `stream id | 0 | user 20 | permission name`: a stream id has no zero byte, so no id is another's prefix.

@@ -140,4 +140,15 @@ pub trait PermissionSource: Send + Sync + 'static {
 
     /// A number that changes whenever an answer may have changed for a reason other than time.
     fn changes(&self) -> u64;
+
+    /// A number that changes whenever an answer about `user` on `stream` may have changed for a reason other than time.
+    fn changes_for(&self, stream: &StreamId, user: UserId) -> u64 {
+        let _ = (stream, user);
+        self.changes()
+    }
+
+    /// Whether asking waits for the disk rather than for the network: it is then done on a thread that may.
+    fn waits_for_the_disk(&self) -> bool {
+        false
+    }
 }

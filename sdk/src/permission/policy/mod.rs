@@ -276,6 +276,14 @@ impl PermissionSource for AccessList {
         // Either only rises, so their sum changes with each.
         self.source.changes().wrapping_add(self.changes.load(Ordering::SeqCst))
     }
+
+    fn changes_for(&self, stream: &StreamId, user: UserId) -> u64 {
+        self.source.changes_for(stream, user).wrapping_add(self.changes.load(Ordering::SeqCst))
+    }
+
+    fn waits_for_the_disk(&self) -> bool {
+        self.source.waits_for_the_disk()
+    }
 }
 
 /// Why a list is not changed or read.

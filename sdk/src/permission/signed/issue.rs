@@ -44,6 +44,7 @@ pub struct Issuer {
 impl Issuer {
     /// For the streams of `identity`; what is made is kept with `grants`.
     pub fn new(identity: Identity, grants: Arc<SignedGrants>) -> Self {
+        grants.rooms.belongs_to(identity.user());
         Self { identity, grants, turn: Mutex::new(()) }
     }
 
@@ -174,6 +175,10 @@ impl Issuer {
         let before = self.grants.shelf.needed(stream, what)?;
         self.grants.shelf.put_needed(stream, what, until.max(before).unwrap_or(FOR_EVER))?;
         record.revocations.push(Revocation { what, at });
+        let taken = record.revocations.len();
+        if taken >= StreamRecord::REVOCATIONS_NEARLY_FULL {
+            tracing::warn!(%stream, taken, limit = StreamRecord::MAX_REVOCATIONS, "a stream record is nearly full of revocations");
+        }
         self.publish(record, now)
     }
 

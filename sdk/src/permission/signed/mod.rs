@@ -7,29 +7,30 @@
 //! Of stream records the newest counts and none takes its place that is older, also after a restart: that is how a grant is
 //! taken back before its end. Where there is no record, or it expired, nobody is let in, for nobody can tell.
 
+mod changes;
 mod decide;
 mod error;
 mod heard;
 mod issue;
 mod line;
+mod room;
 mod shelf;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use lru::LruCache;
 use veilcast_key_store::RecordStore;
 
 pub use error::GrantError;
 pub use issue::{Issuer, RECORD_LIFETIME, StreamSettings};
 pub use line::{from_line, to_line};
 
+use self::changes::Changes;
 use self::decide::UNAVAILABLE;
+use self::room::Rooms;
 use self::shelf::{Kept, Shelf};
 use super::{Answer, Grant, Period, Permission, PermissionSource, Refusal, Shown, StreamInfo, Subscriber};
 use crate::identity::{Domain, SignatureError, UserId};
@@ -39,10 +40,9 @@ use crate::wire::{
     Content, MAX_PROOF_LEN, MAX_PROOFS, OWNERS_REGISTRY, Received, SignedGrant, StreamRecord, Verified, kind_of,
 };
 
-/// Streams whose number of grants is remembered.
-const COUNTED: NonZeroUsize = NonZeroUsize::new(256).unwrap();
-
-/// How much is kept. What is over gives way first; where nothing is, what comes is refused.
+/// How much is kept. At the limit what is over gives way, and where nothing is, what comes is refused: of one user the grant that has
+/// been over the longest; of one stream every grant that has been for a day; of all streams those of others whose records expired
+/// a month ago.
 #[derive(Clone, Copy, Debug)]
 pub struct GrantLimits {
     /// Streams with a record.
@@ -96,9 +96,8 @@ impl Statement {
 pub struct SignedGrants {
     shelf: Shelf,
     limits: GrantLimits,
-    changes: AtomicU64,
-    /// Held by whoever reads first and then writes. Grants on the shelf, by stream.
-    counts: Mutex<LruCache<StreamId, usize>>,
+    changes: Changes,
+    rooms: Rooms,
 }
 
 impl SignedGrants {
@@ -109,8 +108,7 @@ impl SignedGrants {
 
     /// The same, with other limits.
     pub fn with_limits(records: Arc<dyn RecordStore>, limits: GrantLimits) -> Self {
-        let (shelf, counts) = (Shelf::new(records), Mutex::new(LruCache::new(COUNTED)));
-        Self { shelf, limits, changes: AtomicU64::new(0), counts }
+        Self { shelf: Shelf::new(records), limits, changes: Changes::new(), rooms: Rooms::new() }
     }
 
     /// Takes in what an owner signed, from an envelope. The same again changes nothing. It is durable when this returns.
@@ -161,7 +159,7 @@ impl SignedGrants {
 
     fn keep_grant(&self, grant: &Verified<SignedGrant>, now: Timestamp) -> Result<(), GrantError> {
         let new = grant.content();
-        let mut counts = self.turn();
+        let _turn = self.rooms.turn(&new.stream, new.user);
         let known = self.shelf.grants_of(&new.stream, new.user, new.permission)?;
         if let Some(same) = known.iter().find(|kept| kept.content.serial == new.serial) {
             let is_same = same.content == *new;
@@ -171,23 +169,16 @@ impl SignedGrants {
             true => None,
             false => Some(self.longest_over(&new.stream, &known, now)?),
         };
-        let mut count = match counts.get(&new.stream) {
-            Some(count) => *count,
-            None => self.shelf.grants(&new.stream)?.len(),
-        };
         if instead_of.is_none() {
-            if count >= self.limits.per_stream {
-                return Err(GrantError::TooMany { what: "grants of one stream", limit: self.limits.per_stream });
-            }
-            count += 1;
+            self.make_room(&new.stream, now)?;
         }
-        // An owner's own grant, come back to a store that has begun to count anew.
-        if self.shelf.next_serial(&new.stream)?.is_some_and(|next| next <= new.serial) {
-            self.shelf.put_next_serial(&new.stream, new.serial.saturating_add(1))?;
+        // Others' grants are written meanwhile: those of many users who come at once wait for the disk together.
+        let written = self.count_on(new).and_then(|()| Ok(self.shelf.put_grant(grant, instead_of)?));
+        if written.is_err() && instead_of.is_none() {
+            self.rooms.lock().left(&new.stream);
         }
-        self.shelf.put_grant(grant, instead_of)?;
-        counts.put(new.stream.clone(), count);
-        self.changed();
+        written?;
+        self.changes.grant(&new.stream, new.user);
         Ok(())
     }
 
@@ -231,15 +222,15 @@ impl SignedGrants {
     }
 
     fn keep_record(&self, record: &Verified<StreamRecord>, now: Timestamp) -> Result<(), GrantError> {
-        let _turn = self.turn();
+        let _turn = self.rooms.lock();
         let known = self.shelf.record(&record.content().stream)?;
         newer(record.content(), known.as_ref())?;
-        if known.is_none() && self.shelf.streams()?.len() >= self.limits.streams {
-            return Err(GrantError::TooMany { what: "streams with a record", limit: self.limits.streams });
+        if known.is_none() {
+            self.make_room_for_stream(now)?;
         }
         heard::note(&self.shelf, record.content(), now)?;
         self.shelf.put_record(record)?;
-        self.changed();
+        self.changes.record(&record.content().stream);
         Ok(())
     }
 
@@ -371,14 +362,6 @@ impl SignedGrants {
         }
         self.import_grant(received, proof, now).map(drop)
     }
-
-    fn turn(&self) -> MutexGuard<'_, LruCache<StreamId, usize>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn changed(&self) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
-    }
 }
 
 fn right_registry(name: &str) -> Result<(), GrantError> {
@@ -448,7 +431,15 @@ impl PermissionSource for SignedGrants {
     }
 
     fn changes(&self) -> u64 {
-        self.changes.load(Ordering::SeqCst)
+        self.changes.last()
+    }
+
+    fn changes_for(&self, stream: &StreamId, user: UserId) -> u64 {
+        self.changes.of(stream, user)
+    }
+
+    fn waits_for_the_disk(&self) -> bool {
+        true
     }
 
     fn show(&self, stream: &StreamId, user: UserId, proofs: &[Bytes], now: Timestamp) -> Shown {

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use veilcast_key_store::{RecordStore, StoreError};
+use veilcast_key_store::{MAX_RECORD_CHANGES, RecordStore, StoreError};
 
 use super::error::GrantError;
 use super::heard::AccessEnd;
@@ -92,6 +92,21 @@ impl Shelf {
         let mut changes = vec![(place(grant.content()), Some(written(grant.envelope())))];
         changes.extend(instead_of.map(|old| (place(old), None)));
         self.0.write(GRANTS, &changes)
+    }
+
+    /// Takes grants away, some at a time.
+    pub(super) fn drop_grants<'a>(&self, grants: impl Iterator<Item = &'a SignedGrant>) -> Result<(), StoreError> {
+        let changes: Vec<_> = grants.map(|grant| (place(grant), None)).collect();
+        changes.chunks(MAX_RECORD_CHANGES).try_for_each(|part| self.0.write(GRANTS, part))
+    }
+
+    /// Forgets a stream of somebody else; its record last, so that a crash on the way leaves it to be forgotten.
+    pub(super) fn drop_stream(&self, stream: &StreamId) -> Result<(), StoreError> {
+        for table in [GRANTS, SHOWN, HEARD] {
+            let gone: Vec<_> = self.all(table, &of_stream(stream))?.into_iter().map(|(key, _)| (key, None)).collect();
+            gone.chunks(MAX_RECORD_CHANGES).try_for_each(|part| self.0.write(table, part))?;
+        }
+        self.0.write(RECORDS, &[(stream.as_str().as_bytes().to_vec(), None)])
     }
 
     /// The serial of the next grant, where one was counted here.

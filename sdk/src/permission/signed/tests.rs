@@ -500,3 +500,84 @@ fn in_a_new_store_serials_go_on_behind_all_that_come_back_to_it() {
     let all = issuer.revoke_user(&stream(), user(2), at(10)).unwrap();
     assert!(all.content().revoked(old[4].content()).is_some());
 }
+
+/// Grants of others on the stream, one user each.
+fn fill(desk: &Desk, users: std::ops::Range<u8>, period: Period, now: u64) -> Result<(), GrantError> {
+    users.into_iter().try_for_each(|byte| {
+        let grant = desk.issuer.issue(&stream(), user(byte), Permission::Subscribe, period, at(now)).unwrap();
+        desk.theirs.import(grant.envelope(), at(now)).map(drop)
+    })
+}
+
+fn with_limits(desk: Desk, limits: GrantLimits) -> Desk {
+    let theirs = SignedGrants::with_limits(Arc::new(MemoryKeyStore::default()), limits);
+    theirs.import(&desk.mine.record(&stream()).unwrap().unwrap().1, at(0)).unwrap();
+    Desk { theirs, ..desk }
+}
+
+#[test]
+fn where_a_stream_is_full_what_has_been_over_for_a_day_gives_way_and_nothing_else_does() {
+    let day = DAY.as_secs();
+    let desk = with_limits(Desk::new(), GrantLimits { per_stream: 4, ..GrantLimits::default() });
+    fill(&desk, 10..12, period(0, 100), 0).unwrap();
+    fill(&desk, 12..14, period(0, 10 * day), 0).unwrap();
+    let full = |outcome| matches!(outcome, Err(GrantError::TooMany { limit: 4, .. }));
+    assert!(full(fill(&desk, 14..15, period(0, 20 * day), 50)), "all of them hold");
+    assert!(full(fill(&desk, 15..16, period(0, 20 * day), 100 + day)), "over, but not for a day");
+    fill(&desk, 16..18, period(0, 20 * day), 200 + day).unwrap();
+    let users: Vec<_> = desk.theirs.grants(&stream()).unwrap().into_iter().map(|(grant, _)| grant.user).collect();
+    assert_eq!(users.len(), 4);
+    assert!([12, 13, 16, 17].iter().all(|byte| users.contains(&user(*byte))), "{users:?}");
+    assert!(full(fill(&desk, 18..19, period(0, 20 * day), 300 + day)), "and full again");
+}
+
+#[test]
+fn of_a_full_stream_it_is_looked_for_what_gives_way_once_a_minute_only() {
+    let day = DAY.as_secs();
+    let desk = with_limits(Desk::new(), GrantLimits { per_stream: 1, ..GrantLimits::default() });
+    fill(&desk, 10..11, period(0, 100), 0).unwrap();
+    let over = 101 + day;
+    assert!(fill(&desk, 11..12, period(0, 9 * day), over - 2).is_err());
+    assert!(fill(&desk, 12..13, period(0, 9 * day), over + 1).is_err(), "it was looked three seconds ago");
+    fill(&desk, 13..14, period(0, 9 * day), over + 60).unwrap();
+}
+
+#[test]
+fn where_there_is_no_room_for_another_stream_those_of_others_that_nobody_speaks_of_any_more_give_way() {
+    let month = RECORD_LIFETIME.as_secs();
+    let store = Arc::new(MemoryKeyStore::default());
+    let limits = GrantLimits { streams: 2, ..GrantLimits::default() };
+    let grants = Arc::new(SignedGrants::with_limits(store.clone(), limits));
+    let of = |byte: u8| StreamId::of(user(byte), "prices").unwrap();
+    let said = |byte: u8, now: u64| {
+        let record = StreamRecord { stream: of(byte), issued: at(now), expires: at(now + 10), ..record(1) };
+        grants.import(&signed_by(record, &identity(byte)), at(now)).map(drop)
+    };
+    said(2, 0).unwrap();
+    let issuer = Issuer::new(identity(1), grants.clone());
+    issuer.set_up(&of(1), &settings(), at(0)).unwrap();
+    let full = |outcome| matches!(outcome, Err(GrantError::TooMany { limit: 2, .. }));
+    assert!(full(said(3, 10 + month)), "its owner may be back");
+    said(3, 12 + month).unwrap();
+    assert_eq!(grants.record(&of(2)).unwrap(), None);
+    assert_eq!(grants.streams().unwrap().len(), 2);
+    assert!(full(said(4, 13 + month)), "one's own never gives way, nor what was said just now");
+    assert!(grants.record(&of(1)).unwrap().is_some());
+}
+
+#[test]
+fn grants_of_many_users_that_come_at_once_are_all_kept_and_never_more_than_there_is_room_for() {
+    let desk = with_limits(Desk::new(), GrantLimits { per_stream: 60, ..GrantLimits::default() });
+    let grants: Vec<Bytes> = (20..120)
+        .map(|byte| {
+            let always = Period::ALWAYS;
+            desk.issuer.issue(&stream(), user(byte), Permission::Subscribe, always, at(0)).unwrap().envelope().clone()
+        })
+        .collect();
+    let kept: usize = std::thread::scope(|scope| {
+        let shown = |part: &[Bytes]| part.iter().filter(|grant| desk.theirs.import(grant, at(1)).is_ok()).count();
+        let threads: Vec<_> = grants.chunks(25).map(|part| scope.spawn(move || shown(part))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!((kept, desk.theirs.grants(&stream()).unwrap().len()), (60, 60));
+}

@@ -90,6 +90,8 @@ impl StreamRecord {
     pub const MAX_STORAGE: usize = MAX_STORAGE;
     /// Most revocations it lists.
     pub const MAX_REVOCATIONS: usize = MAX_REVOCATIONS;
+    /// So many revocations that its owner should know: those of grants without an end never leave it.
+    pub const REVOCATIONS_NEARLY_FULL: usize = 200;
     /// Longest time from issue to expiry.
     pub const MAX_LIFETIME: Duration = MAX_LIFETIME;
 
