@@ -107,7 +107,7 @@ fn fill(store: &SledMessageStore, identity: &Identity, part: &StreamPart, count:
 fn last_hundred(store: &SledMessageStore, part: &StreamPart) -> Outcome<Duration> {
     let began = Instant::now();
     for _ in 0..LAST_TRIES {
-        let begin = store.last(part, &Filter::ALL, 100)?;
+        let begin = store.last(part, &Filter::ALL, 100)?.first;
         let page = store.read(&Query::everything(part.clone()).starting_at(begin))?;
         assert!(page.messages.len() == 100 && page.next.is_none());
     }

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use veilcast::client::ClientError;
 use veilcast::exchange::{FetchFailure, HistoryPolicyError};
@@ -12,7 +13,7 @@ use veilcast::key_store::{KeyError, StoreError};
 use veilcast::network::NetworkError;
 use veilcast::permission::{AccessError, GrantError, RegistryError};
 use veilcast::storage::StorageError;
-use veilcast::stream::StreamIdError;
+use veilcast::stream::{StreamId, StreamIdError};
 
 use crate::chain::ChainFailure;
 use crate::commands::care::CareError;
@@ -71,6 +72,12 @@ pub(crate) enum Failure {
     RevokedTogether,
     #[error("storage nodes are named in records that a stream's owner signs; add --registry grants")]
     UnsignedStorage,
+    #[error(
+        "nothing is known here of {stream}, so that nobody may publish on it and nothing would be stored; say who decides: --registry grants, or a contract (a stream of your own is made with: veilcast stream create)"
+    )]
+    StoredUnknown { stream: StreamId },
+    #[error("nothing is stored any more: {0}")]
+    StorageFailed(Arc<StorageError>),
     #[error(transparent)]
     Announce(#[from] AnnounceError),
     #[error(transparent)]
@@ -127,7 +134,7 @@ impl Failure {
         match self {
             Self::OutputClosed => Exit::Done,
             Self::StreamId(_) | Self::Key(_) | Self::Log(_) | Self::Config(_) => Exit::Usage,
-            Self::RevokedTogether | Self::UnsignedStorage => Exit::Usage,
+            Self::RevokedTogether | Self::UnsignedStorage | Self::StoredUnknown { .. } => Exit::Usage,
             Self::KeyInput(error) => error.exit(),
             Self::Chain(error) => error.exit(),
             Self::Care(error) => error.exit(),

@@ -120,6 +120,8 @@ fn resend_says_what_it_needs() {
     home.run(&["resend", &stream, "--last", "5", "--from", "0"]).failed(2, &["--last"]);
     home.run(&["resend", &stream, "--to", "1d"]).failed(2, &["--from"]);
     home.run(&["resend", &stream, "--last", "5", "--listen", LOCAL]).failed(1, &["no storage node", "--store"]);
+    let foreign = Home::new().stream("prices");
+    home.run(&["node", "--store", &foreign, "--listen", LOCAL]).failed(2, &["--registry grants"]);
     home.run(&["node", "--store-age", "1d"]).failed(2, &["--store"]);
     home.run(&["node", "--store", &stream, "--store-size", "many"]).failed(2, &["500MB"]);
 }
@@ -160,4 +162,18 @@ fn storage_nodes_are_named_in_signed_records_alone() {
     ] {
         home.run(args).failed(2, &["--registry grants"]);
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_node_whose_disk_is_full_says_that_nothing_is_stored_any_more_and_ends_with_exit_code_1() {
+    let mut market = Market::open();
+    market.node.signal("-TERM");
+    assert_eq!(market.node.wait(), Some(0), "{:#?}", market.node.stderr.all());
+    let args = [&["node", "--listen", LOCAL, "--store", &market.stream][..], &SIGNED].concat();
+    market.node = market.keeper.start_with_little_disk(&args);
+    market.at = market.node.stdout.wait_for("/p2p/");
+    market.publish(&vec!["x".repeat(40_000); 400].join("\n"));
+    assert_eq!(market.node.wait(), Some(1), "{:#?}", market.node.stderr.all());
+    market.node.stderr.wait_for("nothing is stored any more");
 }

@@ -18,6 +18,7 @@ use veilcast::{Identity, Payload, StreamId, StreamPart, Timestamp};
 
 const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 const CHILD_DIR: &str = "VEILCAST_TEST_CHILD_DIR";
+const CHILD_DISK: &str = "VEILCAST_TEST_CHILD_DISK";
 
 fn identity(byte: u8) -> Identity {
     Identity::from_secret_bytes(&[byte; 32]).unwrap()
@@ -110,15 +111,18 @@ fn the_last_n_begin_where_n_messages_are_left_also_of_one_publisher() {
         store.append(NOW, &messages).unwrap();
         store.append(NOW, &[message(1, part(1), 0, 0), message(2, part(1), 0, 0)]).unwrap();
         let begin = |filter: Filter, n| {
-            let place = store.last(&part(0), &filter, n).unwrap();
-            place.map(|place: Place| NOW.since(place.at.timestamp).as_secs())
+            let beginning = store.last(&part(0), &filter, n).unwrap();
+            beginning.first.map(|place: Place| NOW.since(place.at.timestamp).as_secs())
         };
         assert_eq!([1, 3, 10, 11].map(|n| begin(Filter::ALL, n)), [Some(1), Some(3), Some(10), Some(10)]);
         let odd = Filter::publisher(identity(2).user());
         assert_eq!([1, 3, 9].map(|n| begin(odd, n)), [Some(1), Some(5), Some(9)]);
         assert_eq!(begin(Filter::chain(identity(2).user(), [2; 16]), 2), Some(3));
         assert_eq!(begin(Filter::ALL, 0), None);
-        assert_eq!(store.last(&part(7), &Filter::ALL, 5).unwrap(), None);
+        assert_eq!(store.last(&part(7), &Filter::ALL, 5).unwrap().first, None);
+        let looked_at = |filter: Filter, n| store.last(&part(0), &filter, n).unwrap().looked_at;
+        assert_eq!([3, 10, 99].map(|n| looked_at(Filter::ALL, n)), [3, 10, 10]);
+        assert!((3..=5).contains(&looked_at(odd, 3)));
     });
 }
 
@@ -156,6 +160,81 @@ fn beyond_the_limit_on_size_the_oldest_of_all_partitions_go_first() {
         assert_eq!(state.newest, Some(NOW.minus(Duration::from_secs(1))));
         assert_eq!(state.oldest, Some(NOW.minus(Duration::from_secs(state.messages))));
     });
+}
+
+#[test]
+fn a_stream_that_has_the_most_loses_its_oldest_and_pushes_no_other_out_however_late_it_dates_its_messages() {
+    let one = 600;
+    let of = |path: &str, ago| {
+        let part = StreamId::of(identity(1).user(), path).unwrap().part(ago as u32 % 2).unwrap();
+        message(1, part, ago, 0)
+    };
+    let left = |store: &dyn MessageStore, path: &str| {
+        let parts = (0..2).map(|n| StreamId::of(identity(1).user(), path).unwrap().part(n).unwrap());
+        let mut left: Vec<u64> = parts.flat_map(|part| all(store, Query::everything(part))).collect();
+        left.sort_unstable();
+        left
+    };
+    on_each(StorageLimits::default().max_bytes(20 * one), |store| {
+        let quiet: Vec<_> = (1000..1005).map(|ago| of("quiet", ago)).collect();
+        store.append(NOW, &quiet).unwrap();
+        for ago in (1..=100).rev() {
+            store.append(NOW, &[of("loud", ago)]).unwrap();
+        }
+        let state = store.state().unwrap();
+        assert!(state.bytes <= 20 * one && state.messages >= 12, "{state:?}");
+        assert_eq!(left(store, "quiet"), [1000, 1001, 1002, 1003, 1004]);
+        assert_eq!(left(store, "loud"), (1..=state.messages - 5).collect::<Vec<_>>(), "its newest");
+        // Both have their half where both need it.
+        for ago in (101..=300).rev() {
+            store.append(NOW, &[of("quiet", ago)]).unwrap();
+        }
+        let (quiet, loud) = (left(store, "quiet").len(), left(store, "loud").len());
+        assert!(quiet.abs_diff(loud) <= 1, "{quiet} and {loud}");
+    });
+}
+
+#[test]
+fn the_shares_of_streams_are_known_again_when_the_store_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = StorageLimits::default();
+    let of = |path: &str, ago| message(1, StreamId::of(identity(1).user(), path).unwrap().part(0).unwrap(), ago, 0);
+    let store = SledMessageStore::open(dir.path(), limits).unwrap();
+    store.append(NOW, &(100..105).map(|ago| of("quiet", ago)).collect::<Vec<_>>()).unwrap();
+    store.append(NOW, &(1..50).map(|ago| of("loud", ago)).collect::<Vec<_>>()).unwrap();
+    let bytes = store.state().unwrap().bytes;
+    drop(store);
+    let store = SledMessageStore::open(dir.path(), limits.max_bytes(bytes / 2)).unwrap();
+    assert!(store.evict(NOW).unwrap() > 20);
+    assert_eq!(all(&store, Query::everything(of("quiet", 1).content().part.clone())), [104, 103, 102, 101, 100]);
+}
+
+#[test]
+fn one_publishers_messages_are_read_without_looking_at_those_of_the_others_and_in_the_same_order() {
+    on_each(StorageLimits::default(), |store| {
+        // Three authors in every second, whose places are told apart by the author alone.
+        let messages: Vec<_> = (0..300).map(|n| message(1 + (n % 3) as u8, part(0), 200 - n / 3, 0)).collect();
+        store.append(NOW, &messages).unwrap();
+        let whole = store.read(&Query::everything(part(0))).unwrap();
+        for byte in [1, 2, 3] {
+            let filter = Filter::publisher(identity(byte).user());
+            let own: Vec<_> = whole.messages.iter().filter(|stored| filter.passes(&stored.place)).cloned().collect();
+            assert_eq!(own.len(), 100);
+            let read = |after| store.read(&Query::everything(part(0)).filter(filter).after(after)).unwrap().messages;
+            assert_eq!(read(None), own);
+            for stored in whole.messages.iter().step_by(7) {
+                let rest: Vec<_> = own.iter().filter(|own| own.place > stored.place).cloned().collect();
+                assert_eq!(read(Some(stored.place)), rest, "behind a place of anybody's");
+            }
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let store = SledMessageStore::open(dir.path(), StorageLimits::default()).unwrap();
+    store
+        .append(NOW, &(0..300).map(|n| message(1 + u8::from(n == 299), part(0), 300 - n, 0)).collect::<Vec<_>>())
+        .unwrap();
+    let page = store.read(&Query::everything(part(0)).filter(Filter::publisher(identity(2).user()))).unwrap();
+    assert_eq!((page.messages.len(), page.looked_at), (1, 1));
 }
 
 #[test]
@@ -223,10 +302,52 @@ fn a_second_opening_is_told_that_the_store_is_in_use_and_a_later_one_finds_every
     assert_eq!((store.evict(NOW).unwrap(), store.state().unwrap().messages), (4, 0));
 }
 
+/// Started by the test below in a process of its own, which may write little; does nothing in an ordinary run.
+#[test]
+fn child_fills_its_disk() {
+    let Some(dir) = std::env::var_os(CHILD_DIR).filter(|_| std::env::var_os(CHILD_DISK).is_some()) else { return };
+    let store = SledMessageStore::open(Path::new(&dir), StorageLimits::default()).unwrap();
+    let batch = |n: u32| (0..20).map(|m| message(1, part(0), 500, 20 * n + m)).collect::<Vec<_>>();
+    let failed = (0..100_000).find(|n| store.append(NOW, &batch(*n)).is_err()).expect("the disk is full at some time");
+    let seen = || store.read(&Query::everything(part(0)).most(1000)).ok();
+    let there = seen();
+    for again in [0, failed, failed + 1] {
+        assert!(matches!(store.append(NOW, &batch(again)), Err(StorageError::Broken)), "batch {again} of {failed}");
+    }
+    assert!(matches!(store.evict(NOW), Err(StorageError::Broken)));
+    assert_eq!(seen(), there, "nothing more is seen");
+    println!("SAYS {failed}");
+    // Nothing is to be gained from leaving politely.
+    std::process::exit(0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn after_a_write_failed_nothing_is_acknowledged_or_shown_any_more_and_what_was_acknowledged_is_found_later() {
+    let dir = tempfile::tempdir().unwrap();
+    // A limit on the size of files stands for a full disk.
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 6000; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "child_fills_its_disk", "--nocapture"])
+        .env(CHILD_DIR, dir.path())
+        .env(CHILD_DISK, "full")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = text.lines().find_map(|line| Some(line.split_once("SAYS ")?.1.to_owned()));
+    let failed: u64 =
+        said.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr))).parse().unwrap();
+    assert!(failed > 0);
+    let store = SledMessageStore::open(dir.path(), StorageLimits::default()).unwrap();
+    assert!(store.state().unwrap().messages >= 20 * failed);
+    assert_eq!(store.append(NOW, &[message(1, part(0), 500, 20 * failed as u32 - 1)]).unwrap().known, 1);
+}
+
 /// Started by the test below in a process of its own; does nothing in an ordinary run.
 #[test]
 fn child_appends_from_four_threads() {
-    let Some(dir) = std::env::var_os(CHILD_DIR) else { return };
+    let Some(dir) = std::env::var_os(CHILD_DIR).filter(|_| std::env::var_os(CHILD_DISK).is_none()) else { return };
     let store = SledMessageStore::open(Path::new(&dir), StorageLimits::default()).unwrap();
     std::thread::scope(|threads| {
         for thread in 0..4 {

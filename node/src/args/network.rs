@@ -54,7 +54,7 @@ pub(crate) struct NodeArgs {
     /// Keep no message that is older; without it as old as there is room
     #[arg(long, value_name = "SPAN", value_parser = parse_span, requires = "storing")]
     pub(crate) store_age: Option<Duration>,
-    /// Keep so much at most, the newest; files may take several times as much
+    /// Keep so much at most; beyond, the stream that has the most loses its oldest. Files may take several times as much
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "10GB", requires = "storing")]
     pub(crate) store_size: u64,
     #[command(flatten)]
@@ -112,7 +112,7 @@ pub(crate) struct ResendArgs {
     /// Read what is under keys agreed on beforehand only (veilcast key add); none is asked for
     #[arg(long)]
     pub(crate) pre_agreed_only: bool,
-    /// Only this partition; may be given more than once [default: all of a stream of yours, 0 of another's]
+    /// Only this partition; may be given more than once [default: all that are known of, else 0]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(0..100))]
     pub(crate) partition: Vec<u32>,
 }
@@ -189,7 +189,7 @@ pub(crate) struct SubscribeArgs {
     /// Stop after N messages
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
-    /// Only this partition; may be given more than once [default: all of a stream of yours, 0 of another's]
+    /// Only this partition; may be given more than once [default: all that are known of, else 0]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(0..100))]
     pub(crate) partition: Vec<u32>,
 }

@@ -151,6 +151,20 @@ impl Home {
         Process::start(command, Stdio::piped())
     }
 
+    /// The same, where no file may become longer than a few megabytes: to it the disk is full then.
+    pub fn start_with_little_disk(&self, args: &[&str]) -> Process {
+        let (command, mut limited) = (self.command(args), Command::new("sh"));
+        limited.args(["-c", "trap '' XFSZ; ulimit -f 6000; exec \"$0\" \"$@\""]).arg(command.get_program());
+        limited.args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        Process::start(limited, Stdio::piped())
+    }
+
     /// The same, fed from a file.
     pub fn start_with_file(&self, args: &[&str], file: &Path) -> Process {
         Process::start(self.command(args), File::open(file).unwrap().into())

@@ -194,6 +194,8 @@ impl ClientBuilder {
         if self.config.slow_reader == SlowReader::Wait {
             network.patience = None;
         }
+        let (requests, requested) = mpsc::channel(self.config.network.events.max(1));
+        network.requests = Some(requests);
         let gate = Arc::new(ProtocolGate::new(self.clock.clone(), false));
         let (network, events) = network::spawn(network, gate.clone()).await?;
 
@@ -212,11 +214,13 @@ impl ClientBuilder {
         let source = Arc::new(AccessList::new(source, store.clone(), user));
         let owners = Owners::new(self.assigned_by);
         let storage = self.storage.map(|(store, streams)| {
-            Storage::new(store, streams, owners, ResendScreen::new(user, self.config.resend, now))
+            let limits = &self.config.resend;
+            Storage::new(store, streams, owners, ResendScreen::new(user, *limits, now), limits)
         });
         let shared = Arc::new(Shared {
             storage,
             depots_soon: Notify::new(),
+            answered: Default::default(),
             identity: self.identity,
             issuer,
             by_grants,
@@ -254,6 +258,7 @@ impl ClientBuilder {
         shared.tasks.spawn(holders::run(writer, shared.network.clone()));
         shared.spawn(asking::run(shared.clone(), asked));
         shared.spawn(dispatch::run(shared.clone(), events));
+        shared.spawn(dispatch::answer(shared.clone(), requested));
         shared.spawn(announcing::run(shared.clone()));
         shared.spawn(announcing::greet(shared.clone()));
         if let Some(storage) = &shared.storage {

@@ -83,8 +83,8 @@ pub struct ClientConfig {
     pub slow_reader: SlowReader,
     /// How long a record that says where this publisher is reachable stays valid.
     pub record_lifetime: Duration,
-    /// How often the DHT is asked for a newer record of a stream that is published to and that another owns, where its owner
-    /// signs permissions: 5 s.
+    /// How often the DHT is asked for a newer record of a stream that is published to or stored and that another owns, where
+    /// its owner signs permissions: 5 s.
     pub stream_record_refresh: Duration,
     /// How long a pushed key may take to be confirmed.
     pub push_timeout: Duration,

@@ -11,22 +11,13 @@ use super::shared::{Reader, Shared};
 use super::stats::count;
 use super::subscribing::Feed;
 use super::{announcing, answering, finding};
-use crate::network::NetworkEvent;
+use crate::network::{NetworkEvent, Requested};
 use crate::wire::{MessageContent, Verified};
 
 pub(super) async fn run(shared: Arc<Shared>, mut events: mpsc::Receiver<NetworkEvent<Admitted>>) {
     while let Some(event) = events.recv().await {
         match event {
             NetworkEvent::Frame { accepted, .. } => frame(&shared, accepted).await,
-            NetworkEvent::Request { from, request, reply } => {
-                // The network bounds how many are under way, in total and per peer.
-                let answering = shared.clone();
-                shared.spawn(async move {
-                    if let Some(answer) = answering::handle(&answering, from, request.into()).await {
-                        reply.send(answer.to_vec());
-                    }
-                });
-            }
             NetworkEvent::PeerJoined { topic, .. } => {
                 announcing::peer_joined(&shared, &topic);
                 if let Some(storage) = &shared.storage {
@@ -39,6 +30,19 @@ pub(super) async fn run(shared: Arc<Shared>, mut events: mpsc::Receiver<NetworkE
             }
             _ => {}
         }
+    }
+}
+
+/// Requests go a way of their own: they are answered also while frames wait, for a disk or for an application.
+pub(super) async fn answer(shared: Arc<Shared>, mut requests: mpsc::Receiver<Requested>) {
+    while let Some(Requested { from, request, reply }) = requests.recv().await {
+        // The network bounds how many are under way, in total and per peer.
+        let answering = shared.clone();
+        shared.spawn(async move {
+            if let Some(answer) = answering::handle(&answering, from, request.into()).await {
+                reply.send(answer.to_vec());
+            }
+        });
     }
 }
 

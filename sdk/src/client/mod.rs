@@ -43,6 +43,7 @@ mod finding;
 mod gate;
 mod handing;
 mod holders;
+mod keeping;
 mod opening;
 mod peer_key;
 mod permitting;
@@ -72,6 +73,7 @@ pub use libp2p::identity::Keypair;
 pub use libp2p::{Multiaddr, PeerId};
 pub use relay::{Relay, RelayBuilder};
 pub use stats::Stats;
+pub use storing::StorageCounts;
 pub use subscribing::{Delivery, Subscription};
 pub use updating::{KeyUpdateMethod, UpdateReport};
 

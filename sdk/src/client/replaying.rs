@@ -216,13 +216,17 @@ async fn ask(shared: Arc<Shared>, depot: Depot, stream: StreamId, mut request: R
 async fn send(shared: &Shared, depot: Depot, request: ResendRequest) -> Result<ResendPage, StorageFault> {
     let signed = Verified::sign(request, &shared.identity);
     let envelope = signed.map_err(|_| StorageFault::Unreachable)?.envelope().to_vec();
-    let answer = shared.network.request(depot.peer, depot.addresses, envelope).await.map_err(|error| {
+    let answer = shared.network.request(depot.peer, depot.addresses.clone(), envelope).await.map_err(|error| {
         tracing::debug!(node = %depot.node, %error, "a storage node was asked in vain");
         StorageFault::Unreachable
     })?;
     let page = blocking(move || Received::<ResendPage>::decode(&answer.into()).ok()?.verify().ok());
     let page = page.await.map_err(|_| StorageFault::Unreachable)?;
-    Ok(page.ok_or(StorageFault::Lied("an answer that nobody signed"))?.into_content())
+    let page = page.ok_or(StorageFault::Lied("an answer that nobody signed"))?.into_content();
+    if page.node == depot.node {
+        shared.answered.note(&depot);
+    }
+    Ok(page)
 }
 
 /// Decodes and checks every message, over the cores.

@@ -1,58 +1,71 @@
 //! Answering readers, as a storage node: a page of stored messages, or a signed no.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::PeerId;
 
 use super::shared::{Shared, blocking, lock};
 use super::storing::Storage;
+use crate::exchange::{Glance, Screened};
 use crate::permission::{Permission, PermissionSource, Refusal, Shown};
-use crate::storage::{self, Page, StorageError};
+use crate::storage::{self, Admission, Page, StorageError, looks_far_back};
 use crate::wire::{Received, ResendRequest};
 
 /// How long a reader should wait when our own store failed.
-const STORE_RETRY: std::time::Duration = std::time::Duration::from_secs(5);
+const STORE_RETRY: Duration = Duration::from_secs(5);
 
 /// The page for one request; `None` for silence.
 pub(super) async fn answer(shared: &Arc<Shared>, from: PeerId, envelope: &Bytes) -> Option<Bytes> {
     let storage = shared.storage.as_ref()?;
-    let received = Received::<ResendRequest>::decode(envelope).ok()?;
-    if !lock(&storage.screen).glance(shared.now(), &from.to_bytes(), received.claims()) {
-        return None;
-    }
-    let Ok(verified) = received.verify() else {
-        lock(&storage.screen).vain(shared.now(), &from.to_bytes());
-        return None;
+    let (received, peer) = (Received::decode(envelope).ok()?, from.to_bytes());
+    let glance = lock(&storage.screen).glance(shared.now(), &peer, received);
+    let checked = match glance {
+        Glance::Candidate(candidate) => candidate.verify(),
+        Glance::Settled(settled) => return turned_away(shared, settled).await,
     };
-    let request = verified.into_content();
-    let admitted = lock(&storage.screen).admit(shared.now(), &request);
-    let ticket = match admitted {
-        Ok(ticket) => ticket?,
-        Err(retry_after) => return page_of(shared, &request, Err(Refusal::Throttled { retry_after })),
+    let admission = lock(&storage.screen).admit(shared.now(), checked);
+    let ticket = match admission {
+        Admission::Page(ticket) => ticket,
+        Admission::Settled(settled) => return turned_away(shared, settled).await,
     };
-    let page = match permitted(shared, storage, from, &request).await {
+    let request = ticket.request().clone();
+    let page = match permitted(shared, storage, &peer, &request).await {
         Ok(()) => read(storage, &request).await,
         Err(refusal) => Err(refusal),
     };
     let looked_at = page.as_ref().map_or(0, |page| page.looked_at);
-    lock(&storage.screen).done(shared.now(), ticket, looked_at);
-    page_of(shared, &request, page)
+    lock(&storage.screen).done(ticket, looked_at);
+    signed(shared, request, page).await
+}
+
+async fn turned_away(shared: &Arc<Shared>, settled: Screened<ResendRequest>) -> Option<Bytes> {
+    match settled {
+        Screened::Refused(received, refusal) => signed(shared, received.claims().clone(), Err(refusal)).await,
+        Screened::Admitted(_) | Screened::Dropped(_) => None,
+    }
 }
 
 /// As for keys: whoever may subscribe now may read what is kept, and nobody else. It opens nothing without the keys.
 async fn permitted(
     shared: &Arc<Shared>,
     storage: &Storage,
-    from: PeerId,
+    peer: &[u8],
     request: &ResendRequest,
 ) -> Result<(), Refusal> {
     let stream = request.part.stream();
     if !storage.keeps(stream) {
+        lock(&storage.screen).charge_vain(peer, 1, shared.now());
         return Err(Refusal::Policy);
     }
-    let shown = show(shared, from, request).await;
-    match shared.check(stream, request.requester, Permission::Subscribe).await {
+    let shown = show(shared, request).await;
+    let checked = shared.check(stream, request.requester, Permission::Subscribe).await;
+    // Names cost nothing, so that who may not read would have a share under each of his: his peer pays.
+    let refused = checked.as_ref().is_err_and(|refusal| refusal.retry_after().is_none());
+    let vain = shown.vain_checks.saturating_add(refused.into());
+    lock(&storage.screen).charge_vain(peer, vain, shared.now());
+    match checked {
         Ok(_) => Ok(()),
         // What was shown tells why.
         Err(Refusal::Denied) => Err(shown.refusal.unwrap_or(Refusal::Denied)),
@@ -60,33 +73,42 @@ async fn permitted(
     }
 }
 
-async fn show(shared: &Arc<Shared>, from: PeerId, request: &ResendRequest) -> Shown {
+async fn show(shared: &Arc<Shared>, request: &ResendRequest) -> Shown {
     if request.proofs.is_empty() {
         return Shown::default();
     }
     let (worker, request) = (shared.clone(), request.clone());
     let shown =
         blocking(move || worker.source.show(request.part.stream(), request.requester, &request.proofs, worker.now()));
-    let shown = shown.await.unwrap_or_default();
-    lock(&shared.screen).charge_vain(&from.to_bytes(), shown.vain_checks, shared.now());
-    shown
+    shown.await.unwrap_or_default()
 }
 
+/// When it is this page's turn: a few threads read, whoever asks.
 async fn read(storage: &Storage, request: &ResendRequest) -> Result<Page, Refusal> {
+    let unavailable = Refusal::Unavailable { retry_after: STORE_RETRY };
+    if storage.has_failed() {
+        return Err(unavailable);
+    }
+    let far_back = looks_far_back(&request.span);
+    let _long = if far_back { storage.long_reads.acquire().await.ok() } else { None };
+    let _turn = storage.reads.acquire().await;
     let (store, request) = (storage.store.clone(), request.clone());
     let page = blocking(move || storage::read(&*store, &request));
     page.await.unwrap_or(Err(StorageError::Broken)).map_err(|error| {
         tracing::error!(%error, "the message store cannot be read");
-        Refusal::Unavailable { retry_after: STORE_RETRY }
+        unavailable
     })
 }
 
-fn page_of(shared: &Shared, request: &ResendRequest, page: Result<Page, Refusal>) -> Option<Bytes> {
-    match storage::answer(request, page, &shared.identity, shared.now()) {
-        Ok(signed) => Some(signed.envelope().clone()),
-        Err(error) => {
+/// Made and signed off the async workers: it may have a megabyte.
+async fn signed(shared: &Arc<Shared>, request: ResendRequest, page: Result<Page, Refusal>) -> Option<Bytes> {
+    let worker = shared.clone();
+    match blocking(move || storage::answer(&request, page, &worker.identity, worker.now())).await {
+        Ok(Ok(signed)) => Some(signed.envelope().clone()),
+        Ok(Err(error)) => {
             tracing::error!(%error, "a page could not be made");
             None
         }
+        Err(_) => None,
     }
 }

@@ -12,6 +12,7 @@ use super::access::Access;
 use super::announcing::Joined;
 use super::asking::{Ask, KEYS_MAILBOX};
 use super::config::ClientConfig;
+use super::depots::Answered;
 use super::directory::Directory;
 use super::error::ClientError;
 use super::finding::Finder;
@@ -64,6 +65,8 @@ pub(super) struct Shared {
     pub(super) announce_soon: Notify,
     /// Where this node is has changed, as far as its stored streams are concerned.
     pub(super) depots_soon: Notify,
+    /// Storage nodes that answered.
+    pub(super) answered: Answered,
     /// Of a storage node.
     pub(super) storage: Option<Storage>,
     pub(super) peers_joined: Notify,

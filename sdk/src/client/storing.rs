@@ -3,31 +3,34 @@
 //! One task for each stream takes what the gate has verified, asks whether its author may publish, and appends in batches, one
 //! wait for the disk each. Where the permission source does not answer, messages wait as they do for a subscription. What is
 //! refused is dropped and counted. Nothing here has a key: envelopes are kept as they came.
+//!
+//! A store that failed once is used no more: nothing is kept or given then, this node announces itself no longer, and whoever
+//! runs it is told ([`Client::storage_failed`]).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use futures::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::Client;
 use super::assigning::Owners;
-use super::checks::{Checked, Checks};
 use super::error::ClientError;
+use super::keeping::Keeper;
 use super::shared::{Shared, blocking, lock};
+use super::stats::count;
 use super::subscribing;
-use crate::permission::Permission;
-use crate::storage::{MessageStore, ResendScreen, StorageState};
+use crate::storage::{MessageStore, ResendLimits, ResendScreen, StorageError, StorageState};
 use crate::stream::{StreamId, StreamPart};
-use crate::subscriber::Unchecked;
 use crate::wire::{MessageContent, Verified};
 
 /// Frames waiting to be stored. Beyond, the node stops reading: its neighbours wait rather than lose what is to be kept.
 const INBOX: usize = 1024;
-/// Messages appended together.
-const BATCH: usize = 1024;
+/// And the bytes of their messages, of all streams together.
+const INBOX_BYTES: usize = 64 << 20;
 /// How often it is looked for messages that have become too old.
 const LOOK: Duration = Duration::from_secs(30);
 /// How often it is looked whether a stream has got more partitions.
@@ -39,24 +42,65 @@ const SOONER: Duration = Duration::from_secs(1);
 pub(super) struct Storage {
     pub(super) store: Arc<dyn MessageStore>,
     pub(super) screen: Mutex<ResendScreen>,
+    /// Pages being read.
+    pub(super) reads: Semaphore,
+    pub(super) long_reads: Semaphore,
+    pub(super) counts: Counts,
     /// Streams that its operator named.
     told: BTreeSet<StreamId>,
     /// Whose records name further ones.
     pub(super) owners: Owners,
     inboxes: Mutex<BTreeMap<StreamId, Inbox>>,
-    refused: AtomicU64,
+    /// Of the inboxes, in bytes.
+    room: Arc<Semaphore>,
+    failed: watch::Sender<Option<Arc<StorageError>>>,
+}
+
+/// What became of messages since the start.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) stored: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) unchecked: AtomicU64,
+    pub(super) out_of_range: AtomicU64,
+    pub(super) evicted: AtomicU64,
+    pub(super) unannounced: AtomicU64,
+}
+
+/// What a storage node did with messages since it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct StorageCounts {
+    /// Stored, and on disk.
+    pub stored: u64,
+    /// Not stored, because their authors may not publish.
+    pub refused: u64,
+    /// Not stored, because for as long as they could wait nobody could tell whether their authors may publish.
+    pub unchecked: u64,
+    /// Not stored: older than the limit on age, or dated more than an hour ahead.
+    pub out_of_range: u64,
+    /// Given up again, for want of room or for their age.
+    pub evicted: u64,
+    /// Streams, among those stored, that could not be announced the last time: readers do not find this node for them.
+    pub unannounced: u64,
+}
+
+/// Messages of a frame, and their room in the inbox, which is free again once they are stored.
+pub(super) struct Taken {
+    pub(super) messages: Vec<Verified<MessageContent>>,
+    pub(super) room: OwnedSemaphorePermit,
 }
 
 /// The way to a stream's tasks, which end when it is dropped.
 struct Inbox {
-    messages: mpsc::Sender<Vec<Verified<MessageContent>>>,
+    messages: mpsc::Sender<Taken>,
     _kept: watch::Sender<()>,
 }
 
 /// A stream that is kept from now on, and what its tasks read from.
 pub(super) struct Begun {
     stream: StreamId,
-    messages: mpsc::Receiver<Vec<Verified<MessageContent>>>,
+    messages: mpsc::Receiver<Taken>,
     /// Ends when the stream is kept no more.
     kept: watch::Receiver<()>,
 }
@@ -67,9 +111,20 @@ impl Storage {
         told: BTreeSet<StreamId>,
         owners: Owners,
         screen: ResendScreen,
+        limits: &ResendLimits,
     ) -> Self {
-        let (screen, refused) = (Mutex::new(screen), AtomicU64::new(0));
-        Self { store, screen, told, owners, inboxes: Mutex::default(), refused }
+        Self {
+            store,
+            screen: Mutex::new(screen),
+            reads: Semaphore::new(limits.reads.max(1)),
+            long_reads: Semaphore::new(limits.long_reads.max(1)),
+            counts: Counts::default(),
+            told,
+            owners,
+            inboxes: Mutex::default(),
+            room: Arc::new(Semaphore::new(INBOX_BYTES)),
+            failed: watch::Sender::new(None),
+        }
     }
 
     pub(super) fn keeps(&self, stream: &StreamId) -> bool {
@@ -99,8 +154,35 @@ impl Storage {
     /// Verified messages of one stream. Waits while there is no room.
     pub(super) async fn offer(&self, stream: &StreamId, messages: Vec<Verified<MessageContent>>) {
         let inbox = lock(&self.inboxes).get(stream).map(|inbox| inbox.messages.clone());
-        if let Some(inbox) = inbox {
-            let _ = inbox.send(messages).await;
+        let Some(inbox) = inbox else { return };
+        let bytes: usize = messages.iter().map(|message| message.envelope().len()).sum();
+        let bytes = u32::try_from(bytes.min(INBOX_BYTES)).unwrap_or(u32::MAX);
+        if let Ok(room) = self.room.clone().acquire_many_owned(bytes).await {
+            let _ = inbox.send(Taken { messages, room }).await;
+        }
+    }
+
+    /// Nothing is kept or given any more.
+    pub(super) fn fail(&self, error: StorageError) {
+        tracing::error!(%error, "the message store failed, nothing is stored any more");
+        self.failed.send_if_modified(|failed| {
+            let first = failed.is_none();
+            failed.get_or_insert_with(|| Arc::new(error));
+            first
+        });
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.borrow().is_some()
+    }
+
+    /// Returns once the store failed.
+    pub(super) async fn failure(&self) -> Arc<StorageError> {
+        let mut failed = self.failed.subscribe();
+        let failure = failed.wait_for(Option::is_some).await.ok().and_then(|failure| (*failure).clone());
+        match failure {
+            Some(failure) => failure,
+            None => std::future::pending().await,
         }
     }
 }
@@ -118,7 +200,36 @@ impl Client {
 
     /// How many messages were not stored because their authors may not publish.
     pub fn refused_by_storage(&self) -> u64 {
-        self.shared.storage.as_ref().map_or(0, |storage| storage.refused.load(Ordering::Relaxed))
+        self.storage_counts().map_or(0, |counts| counts.refused)
+    }
+
+    /// What this client did with messages that it may have to store; `None` where it has no message store.
+    pub fn storage_counts(&self) -> Option<StorageCounts> {
+        self.shared.storage.as_ref().map(|storage| storage.counts.snapshot())
+    }
+
+    /// Returns once the message store failed, and why. From then on this client keeps nothing, tells readers that it is not
+    /// available, and is announced as a storage node no more: only opening the store again, after a look at the disk, helps. Never
+    /// returns for a client without a message store. Dropping the future changes nothing.
+    pub async fn storage_failed(&self) -> Arc<StorageError> {
+        match &self.shared.storage {
+            Some(storage) => storage.failure().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Counts {
+    fn snapshot(&self) -> StorageCounts {
+        let now = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        StorageCounts {
+            stored: now(&self.stored),
+            refused: now(&self.refused),
+            unchecked: now(&self.unchecked),
+            out_of_range: now(&self.out_of_range),
+            evicted: now(&self.evicted),
+            unannounced: now(&self.unannounced),
+        }
     }
 }
 
@@ -127,7 +238,20 @@ pub(super) fn start(shared: &Arc<Shared>, begun: Vec<Begun>) {
     for Begun { stream, messages, kept } in begun {
         shared.spawn(take_part(shared.clone(), stream.clone(), kept));
         // Not cut off at the stop: what has arrived is still stored.
-        shared.tasks.spawn(Keeper::new(shared.clone(), stream).run(messages));
+        shared.tasks.spawn(keep(shared.clone(), stream, messages));
+    }
+}
+
+/// Keeps one stream until the client stops or the store fails. A panic below is a failure, too: none is silent.
+async fn keep(shared: Arc<Shared>, stream: StreamId, inbox: mpsc::Receiver<Taken>) {
+    let Some(storage) = &shared.storage else { return };
+    let keeper = AssertUnwindSafe(Keeper::new(shared.clone(), stream).run(storage, inbox)).catch_unwind();
+    let kept = tokio::select! {
+        kept = keeper => kept,
+        _ = storage.failure() => return,
+    };
+    if let Err(error) = kept.unwrap_or(Err(StorageError::Broken)) {
+        storage.fail(error);
     }
 }
 
@@ -162,120 +286,47 @@ pub(super) async fn evict(shared: Arc<Shared>) {
         tokio::time::sleep(LOOK).await;
         let (store, now) = (storage.store.clone(), shared.now());
         match blocking(move || store.evict(now)).await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(evicted)) => tracing::debug!(evicted, "old messages were given up"),
-            Ok(Err(error)) => tracing::error!(%error, "old messages could not be given up"),
+            Ok(Ok(evicted)) => count(&storage.counts.evicted, evicted),
+            Ok(Err(error)) => return storage.fail(error),
             Err(_) => return,
         }
     }
 }
 
-struct Keeper {
-    shared: Arc<Shared>,
-    stream: StreamId,
-    unchecked: Unchecked,
-    checks: Checks,
-    batch: Vec<Verified<MessageContent>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Identity;
+    use crate::message::{Draft, Payload, compose};
+    use crate::storage::{MemoryMessageStore, StorageLimits};
+    use crate::time::Timestamp;
+    use crate::wire::MessageRef;
 
-impl Keeper {
-    fn new(shared: Arc<Shared>, stream: StreamId) -> Self {
-        Self {
-            unchecked: Unchecked::new(shared.config.intake),
-            checks: Checks::new(shared.clone(), stream.clone()),
-            shared,
-            stream,
-            batch: Vec::new(),
+    #[tokio::test]
+    async fn messages_that_wait_for_the_disk_are_bounded_in_bytes_over_all_streams_together() {
+        let identity = Identity::from_secret_bytes(&[1; 32]).unwrap();
+        let streams = ["a", "b"].map(|path| StreamId::of(identity.user(), path).unwrap());
+        let at = MessageRef { timestamp: Timestamp::from_secs(1), sequence: 0 };
+        let part = streams[0].part(0).unwrap();
+        let draft = Draft { part, chain: [1; 16], at, previous: None, key_updates: Vec::new() };
+        let payload = Payload::binary(vec![0; 1 << 20]);
+        let message = compose(draft, &payload, None, &identity, &mut rand::rng()).unwrap();
+        let fits = INBOX_BYTES / message.envelope().len();
+
+        let store = Arc::new(MemoryMessageStore::new(StorageLimits::default()));
+        let limits = ResendLimits::default();
+        let screen = ResendScreen::new(identity.user(), limits, Timestamp::from_secs(1));
+        let owners = Owners::new(BTreeSet::new());
+        let storage = Storage::new(store, streams.iter().cloned().collect(), owners, screen, &limits);
+        let mut begun = storage.assign(BTreeSet::new());
+        for n in 0..fits {
+            let offered = storage.offer(&streams[n % 2], vec![message.clone()]).now_or_never();
+            assert!(offered.is_some(), "{n} of {fits}");
         }
-    }
-
-    async fn run(mut self, mut inbox: mpsc::Receiver<Vec<Verified<MessageContent>>>) {
-        let mut stopping = self.shared.stopping.subscribe();
-        loop {
-            let pause = self.pause();
-            tokio::select! {
-                biased;
-                Some(checked) = self.checks.next(), if self.checks.any_under_way() => self.checked(checked),
-                heard = inbox.recv() => match heard {
-                    Some(messages) => self.messages(messages),
-                    None => break,
-                },
-                _ = stopping.changed() => break,
-                () = tokio::time::sleep(pause) => {}
-            }
-            while self.batch.len() < BATCH
-                && let Ok(messages) = inbox.try_recv()
-            {
-                self.messages(messages);
-            }
-            self.check_due();
-            self.store().await;
-        }
-        inbox.close();
-        while let Ok(messages) = inbox.try_recv() {
-            self.messages(messages);
-        }
-        self.store().await;
-    }
-
-    fn pause(&self) -> Duration {
-        let wake = self.unchecked.next_wake(self.checks.has_room_for_strangers()).filter(|_| self.checks.has_room());
-        let pause = wake.map(|at| at.since(self.shared.now()).max(Duration::from_millis(1)));
-        pause.unwrap_or(Duration::from_secs(3600))
-    }
-
-    fn messages(&mut self, messages: Vec<Verified<MessageContent>>) {
-        for message in messages {
-            let author = message.content().publisher;
-            let waits = self.unchecked.waits_for(author);
-            match self.shared.checked(&self.stream, author, Permission::Publish).filter(|_| !waits) {
-                Some(Ok(_)) => self.batch.push(message),
-                Some(Err(_)) => self.refused(1),
-                None => {
-                    let stranger = self.checks.is_stranger(author);
-                    let dropped = self.unchecked.push(self.shared.now(), message, stranger);
-                    self.refused(u64::from(dropped.is_some()));
-                    self.check_due();
-                }
-            }
-        }
-    }
-
-    fn check_due(&mut self) {
-        while self.checks.has_room() {
-            let strangers = self.checks.has_room_for_strangers();
-            let Some(author) = self.unchecked.begin_next(self.shared.now(), strangers) else { return };
-            if let Some(checked) = self.checks.begin(author) {
-                self.checked(checked);
-            }
-        }
-    }
-
-    fn checked(&mut self, (author, answer): Checked) {
-        let dropped = match answer {
-            Ok(_) => {
-                self.batch.append(&mut self.unchecked.take(author));
-                0
-            }
-            Err(refusal) => match refusal.retry_after() {
-                Some(after) => self.unchecked.put_off(self.shared.now(), author, after),
-                None => self.unchecked.take(author).len(),
-            },
-        };
-        self.refused(dropped as u64);
-    }
-
-    fn refused(&self, n: u64) {
-        if let Some(storage) = &self.shared.storage {
-            storage.refused.fetch_add(n, Ordering::Relaxed);
-        }
-    }
-
-    async fn store(&mut self) {
-        let Some(storage) = self.shared.storage.as_ref().filter(|_| !self.batch.is_empty()) else { return };
-        let (store, now, batch) = (storage.store.clone(), self.shared.now(), std::mem::take(&mut self.batch));
-        if let Ok(Err(error)) = blocking(move || store.append(now, &batch)).await {
-            tracing::error!(stream = %self.stream, %error, "messages could not be stored");
-        }
+        assert!(storage.offer(&streams[0], vec![message.clone()]).now_or_never().is_none(), "it waits");
+        let taken = begun[1].messages.try_recv().unwrap();
+        assert!(storage.offer(&streams[0], vec![message.clone()]).now_or_never().is_none(), "it is not stored yet");
+        drop(taken);
+        assert!(storage.offer(&streams[0], vec![message]).now_or_never().is_some());
     }
 }

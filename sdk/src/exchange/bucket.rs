@@ -59,6 +59,12 @@ impl Bucket {
         self.parts = (self.parts - i64::from(tokens) * TOKEN).max(-capacity(self.rate));
     }
 
+    /// How long until there is a token, where there is none.
+    fn wait(&self, now: Timestamp) -> Option<Duration> {
+        let mut bucket = *self;
+        bucket.take(now).err()
+    }
+
     /// Brings back tokens that were taken for nothing.
     pub(super) fn give_back(&mut self, tokens: u32) {
         self.parts = (self.parts + i64::from(tokens) * TOKEN).min(capacity(self.rate));
@@ -97,6 +103,11 @@ impl<K: Hash + Eq> Buckets<K> {
     pub(crate) fn charge(&mut self, key: K, tokens: u32, now: Timestamp) {
         let rate = self.rate;
         self.buckets.get_or_insert_mut(key, || Bucket::full(rate, now)).charge(tokens, now);
+    }
+
+    /// How long until there is a token, where there is none. One that is not remembered is full.
+    pub(crate) fn wait(&self, key: &K, now: Timestamp) -> Option<Duration> {
+        self.buckets.peek(key).and_then(|bucket| bucket.wait(now))
     }
 
     /// Brings tokens back to a bucket that is remembered; one that is not is full.

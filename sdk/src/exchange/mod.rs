@@ -13,10 +13,9 @@ mod requester;
 mod screen;
 
 pub use answer::{AnswerError, Decision, answer, answer_page, push};
-pub(crate) use bucket::Buckets;
 pub use bucket::{Bucket, Rate};
 pub use fetch::{Fetch, FetchFailure, FetchStep, FetchedPage};
 pub use history::{Asker, HISTORY_GRACE, HistoryPolicies, HistoryPolicy, HistoryPolicyError};
 pub use page::Page;
 pub use requester::{AnswerFault, AskFailure, Device, Requester, RequesterConfig, RequesterEffect, Settled};
-pub use screen::{Candidate, Checked, Dropped, Glance, Screen, ScreenLimits, Screened};
+pub use screen::{Candidate, Checked, Dropped, Glance, Screen, ScreenLimits, Screened, Screening};

@@ -1,4 +1,4 @@
-//! The publisher's front door: which requests are worth an answer.
+//! The front door of whoever answers others, a publisher or a storage node: which requests are worth an answer.
 //!
 //! Cheap checks come before costly ones: frame, addressee, freshness, replay, throttle per peer and in total, then one
 //! signature recovery, then throttle per subscriber. Permission (cached, then its source) and RSA come after this module.
@@ -15,10 +15,11 @@
 //! (forged, or over its subscriber's limit) costs the peer it came through much more than one that led to an answer: the
 //! flood spends its own peers' shares and leaves the total to the others.
 //!
-//! A request for a span of time costs its subscriber more than one by ids, by the keys that are looked at for its page. The
-//! most a page can cost is taken when it is admitted, however many are at a time, and what it did not cost is given back by
-//! [`Screen::page_was_read`].
+//! A request for a page costs its requester more than another, by what is looked at for the page ([`Screening`] says how much).
+//! The most a page can cost is taken when it is admitted, however many are at a time, and what it did not cost is given back
+//! by [`Screen::page_was_read`].
 
+use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -30,9 +31,57 @@ use super::page::LOOKED_AT;
 use crate::identity::{SignatureError, UserId};
 use crate::permission::Refusal;
 use crate::time::Timestamp;
-use crate::wire::{KeyRequest, MAX_KEYS_PER_ANSWER, Received, RequestId, Verified, Wanted, WireError};
+use crate::wire::{Content, KeyRequest, MAX_KEYS_PER_ANSWER, Received, RequestId, Verified, Wanted, WireError};
 
-/// What a publisher is willing to look at.
+/// A kind of request that is screened, and its tariff.
+pub trait Screening: Content + Clone {
+    /// Who is asked.
+    fn addressee(&self) -> UserId;
+    /// Who asks: tokens are his.
+    fn requester(&self) -> UserId;
+    /// What tells it from his others.
+    fn id(&self) -> RequestId;
+    /// When it was made.
+    fn sent(&self) -> Timestamp;
+    /// What it costs at most, in tokens beside the first.
+    fn dearest(&self) -> u32;
+    /// What it cost, in tokens beside the first, when so much was looked at for it; more than the dearest does not count.
+    fn cost(&self, looked_at: usize) -> u32;
+}
+
+impl Screening for KeyRequest {
+    fn addressee(&self) -> UserId {
+        self.publisher
+    }
+
+    fn requester(&self) -> UserId {
+        self.requester
+    }
+
+    fn id(&self) -> RequestId {
+        self.id
+    }
+
+    fn sent(&self) -> Timestamp {
+        self.sent
+    }
+
+    fn dearest(&self) -> u32 {
+        match self.wanted {
+            Wanted::Keys(_) => 0,
+            Wanted::Range(_) => DEAREST_PAGE,
+        }
+    }
+
+    fn cost(&self, looked_at: usize) -> u32 {
+        match self.wanted {
+            Wanted::Keys(_) => 0,
+            Wanted::Range(_) => u32::try_from(looked_at.div_ceil(KEYS_PER_TOKEN)).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// What a node is willing to look at. The default is a publisher's.
 #[derive(Clone, Copy, Debug)]
 pub struct ScreenLimits {
     /// How far a request's time may be from ours, either way.
@@ -82,23 +131,35 @@ impl Default for ScreenLimits {
 
 /// What a first look, before any signature is checked, made of some bytes.
 #[derive(Debug)]
-pub enum Glance {
+pub enum Glance<R: Screening = KeyRequest> {
     /// Worth checking its signature.
-    Candidate(Candidate),
+    Candidate(Candidate<R>),
     /// Settled without.
-    Settled(Screened),
+    Settled(Screened<R>),
 }
 
 /// A request that passed the cheap checks; nothing of it is believed or remembered.
 #[derive(Debug)]
-pub struct Candidate {
+pub struct Candidate<R: Screening = KeyRequest> {
     peer: Vec<u8>,
-    received: Received<KeyRequest>,
+    received: Received<R>,
 }
 
-impl Candidate {
+impl<R: Screening> Checked<R> {
+    /// The peer it came through.
+    pub(crate) fn peer(&self) -> &[u8] {
+        &self.peer
+    }
+
+    /// What was looked at.
+    pub(crate) fn received(&self) -> &Received<R> {
+        &self.received
+    }
+}
+
+impl<R: Screening> Candidate<R> {
     /// The costly step, one signature recovery. It needs no screen and therefore no lock.
-    pub fn verify(self) -> Checked {
+    pub fn verify(self) -> Checked<R> {
         let verdict = self.received.clone().verify();
         Checked { peer: self.peer, received: self.received, verdict }
     }
@@ -106,19 +167,19 @@ impl Candidate {
 
 /// A request whose signature was looked at, for [`Screen::admit`].
 #[derive(Debug)]
-pub struct Checked {
+pub struct Checked<R: Screening = KeyRequest> {
     peer: Vec<u8>,
-    received: Received<KeyRequest>,
-    verdict: Result<Verified<KeyRequest>, SignatureError>,
+    received: Received<R>,
+    verdict: Result<Verified<R>, SignatureError>,
 }
 
 /// The verdict on one request.
 #[derive(Debug)]
-pub enum Screened {
+pub enum Screened<R: Screening = KeyRequest> {
     /// Signed by its requester, fresh, new and within the limits.
-    Admitted(Verified<KeyRequest>),
-    /// Refuse every key of it, signed.
-    Refused(Received<KeyRequest>, Refusal),
+    Admitted(Verified<R>),
+    /// Refuse everything it asks for, signed.
+    Refused(Received<R>, Refusal),
     /// No answer.
     Dropped(Dropped),
 }
@@ -130,8 +191,8 @@ pub enum Dropped {
     /// Not a request.
     #[error("malformed request: {0}")]
     Malformed(#[from] WireError),
-    /// For another publisher.
-    #[error("a request for another publisher")]
+    /// For somebody else.
+    #[error("a request for somebody else")]
     Misdirected,
     /// Outside the freshness window.
     #[error("a stale request, or a clock that is wrong")]
@@ -147,9 +208,9 @@ pub enum Dropped {
     Signature(#[from] SignatureError),
 }
 
-/// Screens requests for one publisher.
+/// Screens requests for one publisher, or one storage node.
 #[derive(Debug)]
-pub struct Screen {
+pub struct Screen<R: Screening = KeyRequest> {
     me: UserId,
     limits: ScreenLimits,
     seen: LruCache<(UserId, RequestId), Timestamp>,
@@ -158,9 +219,10 @@ pub struct Screen {
     total: Bucket,
     peers_refusals: Buckets<Vec<u8>>,
     refusals: Bucket,
+    kind: PhantomData<fn(R)>,
 }
 
-impl Screen {
+impl<R: Screening> Screen<R> {
     /// For requests addressed to `me`.
     pub fn new(me: UserId, limits: ScreenLimits, now: Timestamp) -> Self {
         Self {
@@ -173,6 +235,7 @@ impl Screen {
             total: Bucket::full(limits.total, now),
             peers_refusals: Buckets::new(limits.refusals_per_peer, limits.rate_capacity),
             refusals: Bucket::full(limits.refusals, now),
+            kind: PhantomData,
         }
     }
 
@@ -182,7 +245,7 @@ impl Screen {
     }
 
     /// All steps at once, for who shares the screen with nobody.
-    pub fn look(&mut self, now: Timestamp, peer: &[u8], envelope: &Bytes) -> Screened {
+    pub fn look(&mut self, now: Timestamp, peer: &[u8], envelope: &Bytes) -> Screened<R> {
         let received = match Received::decode(envelope) {
             Ok(received) => received,
             Err(fault) => return Screened::Dropped(fault.into()),
@@ -193,8 +256,21 @@ impl Screen {
         }
     }
 
+    /// As [`Self::glance`], but what comes in the name of somebody who is over his limit is settled before anything else is
+    /// taken for it: signed by him, it would be throttled, and by anybody else, dropped.
+    pub(crate) fn glance_unless_over(&mut self, now: Timestamp, peer: &[u8], received: Received<R>) -> Glance<R> {
+        let wait = self.subscribers.wait(&received.claims().requester(), now);
+        match wait.filter(|_| self.cheap_fault(now, received.claims()).is_none()) {
+            Some(wait) => Glance::Settled(match self.peers.take(peer.to_vec(), now) {
+                Ok(()) => self.throttled(now, peer.to_vec(), received, wait),
+                Err(_) => Screened::Dropped(Dropped::Flooded),
+            }),
+            None => self.glance(now, peer, received),
+        }
+    }
+
     /// The cheap checks on what the connected `peer` sent.
-    pub fn glance(&mut self, now: Timestamp, peer: &[u8], received: Received<KeyRequest>) -> Glance {
+    pub fn glance(&mut self, now: Timestamp, peer: &[u8], received: Received<R>) -> Glance<R> {
         if let Some(dropped) = self.cheap_fault(now, received.claims()) {
             return Glance::Settled(Screened::Dropped(dropped));
         }
@@ -207,7 +283,7 @@ impl Screen {
     }
 
     /// What comes after the signature. A replay that was verified at the same time as the first is found here.
-    pub fn admit(&mut self, now: Timestamp, checked: Checked) -> Screened {
+    pub fn admit(&mut self, now: Timestamp, checked: Checked<R>) -> Screened<R> {
         let Checked { peer, received, verdict } = checked;
         let verified = match verdict {
             Ok(verified) => verified,
@@ -219,12 +295,13 @@ impl Screen {
         if let Some(dropped) = self.cheap_fault(now, verified.content()) {
             return Screened::Dropped(dropped);
         }
-        match self.subscribers.take(verified.content().requester, now) {
+        let (requester, reserved) = (verified.content().requester(), self.reserved(verified.content()));
+        match self.subscribers.take(requester, now) {
             Ok(()) => {
                 // Only now: an unsigned request must not make a true one look replayed, nor a flood push others out.
                 self.remember(now, verified.content());
-                if let Wanted::Range(_) = verified.content().wanted {
-                    self.subscribers.charge(verified.content().requester, self.reserved(), now);
+                if reserved > 0 {
+                    self.subscribers.charge(requester, reserved, now);
                 }
                 Screened::Admitted(verified)
             }
@@ -242,31 +319,31 @@ impl Screen {
         }
     }
 
-    /// An admitted request for a span of time took so many keys of the store: what a page costs at most and this one did
-    /// not is given back to its subscriber.
-    pub fn page_was_read(&mut self, request: &KeyRequest, looked_at: usize) {
-        if let Wanted::Range(_) = request.wanted {
-            let cost = u32::try_from(looked_at.div_ceil(KEYS_PER_TOKEN)).unwrap_or(u32::MAX);
-            self.subscribers.give_back(&request.requester, self.reserved().saturating_sub(cost));
+    /// So much was looked at for an admitted request: what it could have cost at most and did not is given back to its
+    /// requester.
+    pub fn page_was_read(&mut self, request: &R, looked_at: usize) {
+        let unused = self.reserved(request).saturating_sub(request.cost(looked_at));
+        if unused > 0 {
+            self.subscribers.give_back(&request.requester(), unused);
         }
     }
 
     /// Never more than a charge can take from a bucket that just gave a token, so that no more is given back than was taken.
-    fn reserved(&self) -> u32 {
-        DEAREST_PAGE.min(self.limits.per_subscriber.burst)
+    fn reserved(&self, request: &R) -> u32 {
+        request.dearest().min(self.limits.per_subscriber.burst)
     }
 
-    fn cheap_fault(&mut self, now: Timestamp, request: &KeyRequest) -> Option<Dropped> {
-        if request.publisher != self.me {
+    fn cheap_fault(&mut self, now: Timestamp, request: &R) -> Option<Dropped> {
+        if request.addressee() != self.me {
             return Some(Dropped::Misdirected);
         }
-        if now.since(request.sent).max(request.sent.since(now)) > self.limits.freshness {
+        if now.since(request.sent()).max(request.sent().since(now)) > self.limits.freshness {
             return Some(Dropped::Stale);
         }
-        self.seen.contains(&(request.requester, request.id)).then_some(Dropped::Replayed)
+        self.seen.contains(&(request.requester(), request.id())).then_some(Dropped::Replayed)
     }
 
-    fn remember(&mut self, now: Timestamp, request: &KeyRequest) {
+    fn remember(&mut self, now: Timestamp, request: &R) {
         // Ids older than the window are refused as stale, so they need not be remembered.
         let horizon = now.minus(self.limits.freshness * 2);
         while self.seen.peek_lru().is_some_and(|(_, at)| *at < horizon) {
@@ -275,10 +352,16 @@ impl Screen {
         if self.seen.len() >= self.limits.replay_capacity.get() {
             self.seen.pop_lru();
         }
-        self.seen.put((request.requester, request.id), now);
+        self.seen.put((request.requester(), request.id()), now);
     }
 
-    fn throttled(&mut self, now: Timestamp, peer: Vec<u8>, received: Received<KeyRequest>, wait: Duration) -> Screened {
+    pub(crate) fn throttled(
+        &mut self,
+        now: Timestamp,
+        peer: Vec<u8>,
+        received: Received<R>,
+        wait: Duration,
+    ) -> Screened<R> {
         // Whole seconds at least: a caller that is told milliseconds comes straight back.
         let retry_after = wait.max(Duration::from_secs(1));
         match self.peers_refusals.take(peer, now).and_then(|()| self.refusals.take(now)) {

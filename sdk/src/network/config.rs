@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use libp2p::{Multiaddr, identity::Keypair};
+use tokio::sync::mpsc;
 
-use super::NetworkError;
+use super::{NetworkError, Requested};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -40,6 +41,8 @@ pub struct NetworkConfig {
     pub request_timeout: Duration,
     /// How long peers are made to wait for an application that takes nothing, before frames are dropped; `None`: for ever.
     pub patience: Option<Duration>,
+    /// Where requests of peers go. Without it they come among the events, and wait behind frames that nobody takes.
+    pub requests: Option<mpsc::Sender<Requested>>,
     /// What peers and callers may use up.
     pub limits: NetworkLimits,
 }
@@ -56,6 +59,7 @@ impl NetworkConfig {
             relay_reservation: false,
             request_timeout: Duration::from_secs(30),
             patience: Some(Duration::from_secs(1)),
+            requests: None,
             limits: NetworkLimits::default(),
         }
     }

@@ -91,6 +91,17 @@ pub enum Verdict {
     Reject,
 }
 
+/// A peer asks: as [`NetworkEvent::Request`], where requests go a way of their own.
+#[derive(Debug)]
+pub struct Requested {
+    /// Who asks.
+    pub from: PeerId,
+    /// The request's bytes, unchecked.
+    pub request: Vec<u8>,
+    /// The way back.
+    pub reply: Reply,
+}
+
 /// What happened on the network, in the order it happened.
 #[derive(Debug)]
 #[non_exhaustive]

@@ -1,25 +1,29 @@
 //! A storage node's answer to a request that was admitted and permitted.
 
-use super::{MOST_MESSAGES, MessageStore, Page, Query, StorageError};
+use super::{Beginning, MOST_MESSAGES, MessageStore, Page, Query, StorageError};
 use crate::identity::Identity;
 use crate::permission::Refusal;
 use crate::time::Timestamp;
 use crate::wire::{ResendPage, ResendRequest, Span, Verified, WireError};
 
-/// What the store has of what is asked for: one page.
+/// What the store has of what is asked for: one page. What was looked at to find where the last so many begin counts as well.
 ///
 /// # Errors
 /// As [`MessageStore::read`].
 pub fn read(store: &dyn MessageStore, request: &ResendRequest) -> Result<Page, StorageError> {
     let query = Query::everything(request.part.clone()).filter(request.filter).after(request.after).most(MOST_MESSAGES);
-    let query = match request.span {
-        Span::Range { from, to } => query.between(from, to),
-        Span::Last(n) => match store.last(&request.part, &request.filter, n)? {
-            None => return Ok(Page::default()),
-            begin => query.starting_at(begin),
-        },
+    let (query, looked_at) = match request.span {
+        Span::Range { from, to } => (query.between(from, to), 0),
+        Span::Last(n) => {
+            let Beginning { first, looked_at } = store.last(&request.part, &request.filter, n)?;
+            if first.is_none() {
+                return Ok(Page { looked_at, ..Page::default() });
+            }
+            (query.starting_at(first), looked_at)
+        }
     };
-    store.read(&query)
+    let page = store.read(&query)?;
+    Ok(Page { looked_at: page.looked_at + looked_at, ..page })
 }
 
 /// The page, or the refusal, signed by the node.

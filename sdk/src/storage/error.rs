@@ -17,7 +17,9 @@ pub enum StorageError {
         dir: PathBuf,
     },
     /// What lies there is not what was written.
-    #[error("the message store is damaged: {what}; remove its folder, and it fills again from the network")]
+    #[error(
+        "the message store is damaged: {what}; restore it from a copy, or begin with an empty folder and keep this one: nothing fills it again with what was stored before"
+    )]
     Damaged {
         /// What is damaged.
         what: String,

@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::query::PageMaker;
-use super::{Appended, Filter, MessageStore, Page, Place, Query, StorageError, StorageLimits, StorageState};
-use crate::stream::StreamPart;
+use super::{Appended, Beginning, Filter, MessageStore, Page, Place, Query, StorageError, StorageLimits, StorageState};
+use crate::stream::{StreamId, StreamPart};
 use crate::time::Timestamp;
 use crate::wire::{MessageContent, Verified};
 
@@ -24,6 +24,8 @@ struct Held {
     parts: BTreeMap<StreamPart, BTreeMap<Place, Bytes>>,
     messages: u64,
     bytes: u64,
+    /// Of each stream.
+    streams: BTreeMap<StreamId, u64>,
 }
 
 impl MemoryMessageStore {
@@ -53,31 +55,47 @@ impl Held {
         part.insert(place, envelope);
         self.messages += 1;
         self.bytes += size;
+        *self.streams.entry(message.content().part.stream().clone()).or_default() += size;
         true
     }
 
-    /// Gives up the oldest while there is too much, or it is too old.
+    /// Gives up what is too old, and while there is too much, the oldest of the stream that has the most.
     fn evict(&mut self, limits: &StorageLimits, now: Timestamp) -> usize {
         let mut evicted = 0;
-        while let Some((part, place)) = self.oldest() {
-            if self.bytes <= limits.max_bytes && place.at.timestamp >= limits.oldest(now) {
-                break;
-            }
-            let Some(messages) = self.parts.get_mut(&part) else { break };
-            if let Some(envelope) = messages.remove(&place) {
-                self.messages -= 1;
-                self.bytes -= size_of(&envelope);
-                evicted += 1;
-            }
-            if messages.is_empty() {
-                self.parts.remove(&part);
-            }
+        while let Some((part, place)) =
+            self.oldest(|_| true).filter(|(_, place)| place.at.timestamp < limits.oldest(now))
+        {
+            evicted += self.remove(&part, &place);
+        }
+        while self.bytes > limits.max_bytes {
+            let largest = self.streams.iter().max_by_key(|(_, bytes)| **bytes).map(|(stream, _)| stream.clone());
+            let Some((part, place)) = self.oldest(|part| Some(part.stream()) == largest.as_ref()) else { break };
+            evicted += self.remove(&part, &place);
         }
         evicted
     }
 
-    fn oldest(&self) -> Option<(StreamPart, Place)> {
-        let heads = self.parts.iter().filter_map(|(part, messages)| Some((messages.keys().next()?, part)));
+    fn remove(&mut self, part: &StreamPart, place: &Place) -> usize {
+        let Some(messages) = self.parts.get_mut(part) else { return 0 };
+        let Some(envelope) = messages.remove(place) else { return 0 };
+        if messages.is_empty() {
+            self.parts.remove(part);
+        }
+        let size = size_of(&envelope);
+        self.messages -= 1;
+        self.bytes -= size;
+        if let Some(bytes) = self.streams.get_mut(part.stream()) {
+            *bytes -= size;
+            if *bytes == 0 {
+                self.streams.remove(part.stream());
+            }
+        }
+        1
+    }
+
+    fn oldest(&self, of: impl Fn(&StreamPart) -> bool) -> Option<(StreamPart, Place)> {
+        let parts = self.parts.iter().filter(|(part, _)| of(part));
+        let heads = parts.filter_map(|(part, messages)| Some((messages.keys().next()?, part)));
         heads.min().map(|(place, part)| (part.clone(), *place))
     }
 }
@@ -104,7 +122,7 @@ impl MessageStore for MemoryMessageStore {
             let (begin, left_out) = query.begin();
             let begin = if left_out { Excluded(begin) } else { Included(begin) };
             for (place, envelope) in messages.range((begin, Unbounded)) {
-                if !page.offer(*place, || envelope.clone()) {
+                if !page.offer(*place, || Ok(Some(envelope.clone())))? {
                     break;
                 }
             }
@@ -112,11 +130,10 @@ impl MessageStore for MemoryMessageStore {
         Ok(page.finish())
     }
 
-    fn last(&self, part: &StreamPart, filter: &Filter, n: u64) -> Result<Option<Place>, StorageError> {
+    fn last(&self, part: &StreamPart, filter: &Filter, n: u64) -> Result<Beginning, StorageError> {
         let held = self.held();
-        let Some(messages) = held.parts.get(part) else { return Ok(None) };
-        let passing = messages.keys().rev().filter(|place| filter.passes(place));
-        Ok(passing.take(usize::try_from(n).unwrap_or(usize::MAX)).last().copied())
+        let Some(messages) = held.parts.get(part) else { return Ok(Beginning::default()) };
+        Beginning::of(messages.keys().rev().copied().map(Ok), filter, n)
     }
 
     fn evict(&self, now: Timestamp) -> Result<usize, StorageError> {

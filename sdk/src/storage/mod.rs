@@ -2,7 +2,7 @@
 //!
 //! A [`MessageStore`] holds signed envelopes as they travelled, still sealed: it has no keys and needs none. It takes verified
 //! messages only, keeps them in the order of time within each partition, and gives up the oldest first when its limits on
-//! age or size are reached. [`SledMessageStore`] keeps them on disk, [`MemoryMessageStore`] in memory; one suite of tests
+//! age or size are reached: for want of room, the oldest of the stream that has the most. [`SledMessageStore`] keeps them on disk, [`MemoryMessageStore`] in memory; one suite of tests
 //! holds both to the same rules.
 //!
 //! ```
@@ -33,7 +33,9 @@ pub use error::StorageError;
 pub use memory::MemoryMessageStore;
 pub use place::Place;
 pub use query::{Filter, MOST_BYTES, MOST_MESSAGES, Page, Query, Stored};
-pub use screen::{ResendLimits, ResendScreen, Ticket};
+#[cfg(feature = "p2p")]
+pub(crate) use screen::looks_far_back;
+pub use screen::{Admission, ResendLimits, ResendScreen, Ticket};
 pub use sled_engine::SledMessageStore;
 
 use std::time::Duration;
@@ -49,7 +51,8 @@ const AHEAD: Duration = Duration::from_secs(3600);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StorageLimits {
-    /// Bytes of messages and their places in the index: 10 GiB. The files of an engine may take several times as much.
+    /// Bytes of messages and their places in the index: 10 GiB. Beyond, the stream that has the most loses its oldest. The files
+    /// of an engine may take several times as much.
     pub max_bytes: u64,
     /// How old a message may become by its own timestamp; without it as old as there is room.
     pub max_age: Option<Duration>,
@@ -121,6 +124,39 @@ pub struct StorageState {
     pub newest: Option<Timestamp>,
 }
 
+/// Where the last so many messages begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Beginning {
+    /// The place of the first of them; `None` where there is none.
+    pub first: Option<Place>,
+    /// How many messages were looked at to find it.
+    pub looked_at: usize,
+}
+
+impl Beginning {
+    /// The first of these, which are counted from the last on.
+    fn of(
+        places: impl Iterator<Item = Result<Place, StorageError>>,
+        filter: &Filter,
+        n: u64,
+    ) -> Result<Self, StorageError> {
+        let (mut beginning, mut found) = (Self::default(), 0);
+        for place in places {
+            if found == n {
+                break;
+            }
+            let place = place?;
+            beginning.looked_at += 1;
+            if filter.passes(&place) {
+                found += 1;
+                beginning.first = Some(place);
+            }
+        }
+        Ok(beginning)
+    }
+}
+
 /// Where messages are kept. Calls wait for the disk: they belong off async workers.
 pub trait MessageStore: Send + Sync {
     /// Keeps messages; what was stored is on disk when this returns. The oldest are given up where there is no room.
@@ -135,11 +171,11 @@ pub trait MessageStore: Send + Sync {
     /// The disk failed, or what lies there is damaged.
     fn read(&self, query: &Query) -> Result<Page, StorageError>;
 
-    /// The place of the first of the last `n` messages of a partition that pass the filter; of all where there are fewer.
+    /// Where the last `n` messages of a partition that pass the filter begin; the first of all where there are fewer.
     ///
     /// # Errors
     /// The disk failed, or what lies there is damaged.
-    fn last(&self, part: &StreamPart, filter: &Filter, n: u64) -> Result<Option<Place>, StorageError>;
+    fn last(&self, part: &StreamPart, filter: &Filter, n: u64) -> Result<Beginning, StorageError>;
 
     /// Gives up what is too old at `now`. Answers how many messages.
     ///

@@ -4,8 +4,8 @@ use crate::identity::UserId;
 use crate::time::Timestamp;
 use crate::wire::{MessageContent, MessageRef};
 
-/// A message's place in its partition: by time, then by author. Two messages never have one place: an author signs for his
-/// chain, timestamp and sequence.
+/// A message's place in its partition: by time, then by author. An author who signs for two messages with one chain, timestamp
+/// and sequence has one of them kept, whichever came first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// Timestamp and sequence.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::Place;
+use super::{Place, StorageError};
 use crate::identity::UserId;
 use crate::stream::StreamPart;
 use crate::time::Timestamp;
@@ -162,28 +162,33 @@ impl<'a> PageMaker<'a> {
         Self { query, page: Page::default(), bytes: 0, behind: None }
     }
 
-    /// The next message there is. `false`: the page is done.
-    pub(super) fn offer(&mut self, place: Place, envelope: impl FnOnce() -> Bytes) -> bool {
+    /// The next message there is; without an envelope it went while the page was made. `false`: the page is done.
+    pub(super) fn offer(
+        &mut self,
+        place: Place,
+        envelope: impl FnOnce() -> Result<Option<Bytes>, StorageError>,
+    ) -> Result<bool, StorageError> {
         if place.at.timestamp > self.query.to {
-            return false;
+            return Ok(false);
         }
         let full = self.page.messages.len() >= self.query.most.clamp(1, MOST_MESSAGES);
         if full || self.page.looked_at >= LOOKED_AT {
             self.page.next = self.behind;
-            return false;
+            return Ok(false);
         }
         self.page.looked_at += 1;
-        if self.query.filter.passes(&place) {
-            let envelope = envelope();
+        if self.query.filter.passes(&place)
+            && let Some(envelope) = envelope()?
+        {
             if self.bytes > 0 && self.bytes + envelope.len() > MOST_BYTES {
                 self.page.next = self.behind;
-                return false;
+                return Ok(false);
             }
             self.bytes += envelope.len();
             self.page.messages.push(Stored { place, envelope });
         }
         self.behind = Some(place);
-        true
+        Ok(true)
     }
 
     pub(super) fn finish(self) -> Page {

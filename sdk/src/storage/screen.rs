@@ -1,26 +1,29 @@
 //! A storage node's front door: which requests are worth a page.
 //!
-//! Cheap checks come before costly ones, as for keys: addressee, freshness, replay, throttle per peer and in total, then one
-//! signature recovery outside the lock, then throttle per requester and the number of his pages that are being made at this
-//! moment. Permission and the disk come after this module.
+//! It is the [`Screen`] that publishers have, with a tariff of its own: cheap checks before costly ones, a share for each peer
+//! and each requester, and what was checked in vain at the cost of the peer it came through. Beside that a requester has only so many
+//! pages made at a time. Permission and the disk come after this module.
 //!
 //! ```text
-//! Received ──glance──▶ worth a signature check ──verify──▶ Verified ──admit──▶ Ticket ──done──▶ paid for what was read
-//!              └──▶ silence                                      └──▶ Throttled
+//! Received ──glance──▶ Candidate ──verify──▶ Checked ──admit──▶ request, Ticket ──done──▶ paid for what was read
+//!              └──▶ silence, throttled                   └──▶ silence, throttled
 //! ```
-//! A page costs a token, and one more for every [`READ_PER_TOKEN`] messages that were looked at for it: a filter that finds
-//! little makes the disk work all the same.
+//! A page costs a token, and one more for each further [`READ_PER_TOKEN`] messages that were looked at for it, also to find where
+//! the last so many begin: a filter that finds little makes the disk work all the same. The most that can be is taken before.
+//!
+//! A storage node gives a reader far more than a publisher does, so that one reader may well come to his limit. That his
+//! limit was reached is therefore seen before his signature is checked, by the name he goes by: what comes in it then takes
+//! nothing of the total, however many peers it comes through, and costs no check.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use lru::LruCache;
-
-use crate::exchange::{Bucket, Buckets, Rate};
+use super::query::LOOKED_AT;
+use crate::exchange::{Checked, Glance, Rate, Screen, ScreenLimits, Screened, Screening};
 use crate::identity::UserId;
 use crate::time::Timestamp;
-use crate::wire::{RequestId, ResendRequest};
+use crate::wire::{Received, RequestId, ResendRequest, Span};
 
 /// What a storage node is willing to do for readers.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +31,8 @@ use crate::wire::{RequestId, ResendRequest};
 pub struct ResendLimits {
     /// How far a request's time may be from ours, either way.
     pub freshness: Duration,
-    /// Requests of one connected peer, before any signature is checked.
+    /// Requests of one connected peer, before any signature is checked. Well above what one requester has: who is over his
+    /// own limit is to be told so, with a signature, and through one peer may read more than one.
     pub per_peer: Rate,
     /// Pages of one requester, and what they cost beside.
     pub per_requester: Rate,
@@ -36,175 +40,162 @@ pub struct ResendLimits {
     pub total: Rate,
     /// Pages of one requester being made at a time.
     pub at_once: usize,
+    /// Pages being read from the store at a time, for all requesters; others wait for their turn.
+    pub reads: usize,
+    /// Of them such as look far back for where the last so many messages begin.
+    pub long_reads: usize,
 }
 
-/// What a peer pays, in tokens of its own, for a signature checked in vain.
-const VAIN_CHECK: u32 = 20;
 /// Messages looked at that cost as much as a page.
 const READ_PER_TOKEN: usize = 1024;
-/// Request ids remembered, peers and requesters whose rate is.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(131_072).unwrap();
+/// The last so many are found in about the time of a page.
+#[cfg(feature = "p2p")]
+const FAR_BACK: u64 = LOOKED_AT as u64;
+/// Twice the freshness window at the total rate: no id is forgotten while its request is fresh.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(262_144).unwrap();
 const RATES: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 
 impl Default for ResendLimits {
     fn default() -> Self {
         Self {
             freshness: Duration::from_secs(60),
-            per_peer: Rate { per_second: 200, burst: 400 },
+            per_peer: Rate { per_second: 600, burst: 1200 },
             per_requester: Rate { per_second: 200, burst: 400 },
             total: Rate { per_second: 2000, burst: 2000 },
             at_once: 4,
+            reads: 16,
+            long_reads: 2,
         }
+    }
+}
+
+impl ResendLimits {
+    /// The same as the common screen has it.
+    fn screen(&self) -> ScreenLimits {
+        ScreenLimits {
+            freshness: self.freshness,
+            per_peer: self.per_peer,
+            per_subscriber: self.per_requester,
+            total: self.total,
+            replay_capacity: REMEMBERED,
+            rate_capacity: RATES,
+            ..ScreenLimits::default()
+        }
+    }
+}
+
+/// Whether a request for the last so many messages takes one of [`ResendLimits::long_reads`].
+#[cfg(feature = "p2p")]
+pub(crate) fn looks_far_back(span: &Span) -> bool {
+    matches!(span, Span::Last(n) if *n > FAR_BACK)
+}
+
+impl Screening for ResendRequest {
+    fn addressee(&self) -> UserId {
+        self.node
+    }
+
+    fn requester(&self) -> UserId {
+        self.requester
+    }
+
+    fn id(&self) -> RequestId {
+        self.id
+    }
+
+    fn sent(&self) -> Timestamp {
+        self.sent
+    }
+
+    fn dearest(&self) -> u32 {
+        let back = match self.span {
+            Span::Last(n) => usize::try_from(n).unwrap_or(usize::MAX),
+            Span::Range { .. } => 0,
+        };
+        self.cost(back.saturating_add(LOOKED_AT))
+    }
+
+    fn cost(&self, looked_at: usize) -> u32 {
+        u32::try_from(looked_at.saturating_sub(1) / READ_PER_TOKEN).unwrap_or(u32::MAX)
     }
 }
 
 /// Screens requests for one storage node.
 #[derive(Debug)]
 pub struct ResendScreen {
-    me: UserId,
-    limits: ResendLimits,
-    seen: LruCache<(UserId, RequestId), ()>,
-    peers: Buckets<Vec<u8>>,
-    requesters: Buckets<UserId>,
-    total: Bucket,
+    screen: Screen<ResendRequest>,
+    at_once: usize,
     under_way: HashMap<UserId, usize>,
 }
 
-/// A page may be made for this requester; [`ResendScreen::done`] ends it.
+/// A page may be made for this request; [`ResendScreen::done`] ends it.
 #[derive(Debug)]
 #[must_use]
-pub struct Ticket(UserId);
+pub struct Ticket(ResendRequest);
+
+impl Ticket {
+    /// The request, which its requester signed.
+    pub fn request(&self) -> &ResendRequest {
+        &self.0
+    }
+}
+
+/// The verdict on a request whose signature was looked at.
+#[derive(Debug)]
+pub enum Admission {
+    /// A page may be made.
+    Page(Ticket),
+    /// It gets silence, or is told to wait.
+    Settled(Screened<ResendRequest>),
+}
 
 impl ResendScreen {
     /// For requests addressed to `me`.
     pub fn new(me: UserId, limits: ResendLimits, now: Timestamp) -> Self {
-        Self {
-            me,
-            limits,
-            seen: LruCache::new(REMEMBERED),
-            peers: Buckets::new(limits.per_peer, RATES),
-            requesters: Buckets::new(limits.per_requester, RATES),
-            total: Bucket::full(limits.total, now),
-            under_way: HashMap::new(),
-        }
+        Self { screen: Screen::new(me, limits.screen(), now), at_once: limits.at_once, under_way: HashMap::new() }
     }
 
-    /// Whether what the connected `peer` sent is worth checking its signature; if not it gets no answer.
-    pub fn glance(&mut self, now: Timestamp, peer: &[u8], claims: &ResendRequest) -> bool {
-        let stale = now.since(claims.sent) > self.limits.freshness || claims.sent.since(now) > self.limits.freshness;
-        claims.node == self.me
-            && !stale
-            && !self.seen.contains(&(claims.requester, claims.id))
-            && self.peers.take(peer.to_vec(), now).is_ok()
-            && self.total.take(now).is_ok()
+    /// The cheap checks on what the connected `peer` sent.
+    pub fn glance(&mut self, now: Timestamp, peer: &[u8], received: Received<ResendRequest>) -> Glance<ResendRequest> {
+        self.screen.glance_unless_over(now, peer, received)
     }
 
-    /// A request that nobody signed: the peer it came through pays for the check.
-    pub fn vain(&mut self, now: Timestamp, peer: &[u8]) {
-        self.peers.charge(peer.to_vec(), VAIN_CHECK, now);
-    }
-
-    /// A request that is signed by its requester. `Ok(None)`: it was seen before, and gets no answer.
-    ///
-    /// # Errors
-    /// How long the requester should wait before he asks again.
-    pub fn admit(&mut self, now: Timestamp, request: &ResendRequest) -> Result<Option<Ticket>, Duration> {
-        if self.seen.put((request.requester, request.id), ()).is_some() {
-            return Ok(None);
-        }
-        self.requesters.take(request.requester, now)?;
+    /// What comes after the signature.
+    pub fn admit(&mut self, now: Timestamp, checked: Checked<ResendRequest>) -> Admission {
+        let (peer, received) = (checked.peer().to_vec(), checked.received().clone());
+        let verified = match self.screen.admit(now, checked) {
+            Screened::Admitted(verified) => verified,
+            settled => return Admission::Settled(settled),
+        };
+        let request = verified.into_content();
         let under_way = self.under_way.entry(request.requester).or_default();
-        if *under_way >= self.limits.at_once {
-            return Err(Duration::from_millis(100));
+        if *under_way >= self.at_once {
+            // Nothing was read for it.
+            self.screen.page_was_read(&request, 0);
+            return Admission::Settled(self.screen.throttled(now, peer, received, Duration::ZERO));
         }
         *under_way += 1;
-        Ok(Some(Ticket(request.requester)))
+        Admission::Page(Ticket(request))
     }
 
-    /// The page was made, or could not be.
-    pub fn done(&mut self, now: Timestamp, ticket: Ticket, looked_at: usize) {
-        let Ticket(requester) = ticket;
-        let tokens = u32::try_from(looked_at / READ_PER_TOKEN).unwrap_or(u32::MAX);
-        self.requesters.charge(requester, tokens, now);
-        if let Some(under_way) = self.under_way.get_mut(&requester) {
+    /// More was checked in vain for an admitted request: proofs that prove nothing, or whether somebody may read who may not.
+    pub fn charge_vain(&mut self, peer: &[u8], checks: u32, now: Timestamp) {
+        self.screen.charge_vain(peer, checks, now);
+    }
+
+    /// The page was made, or could not be; so much was looked at for it.
+    pub fn done(&mut self, ticket: Ticket, looked_at: usize) {
+        let Ticket(request) = ticket;
+        self.screen.page_was_read(&request, looked_at);
+        if let Some(under_way) = self.under_way.get_mut(&request.requester) {
             *under_way -= 1;
             if *under_way == 0 {
-                self.under_way.remove(&requester);
+                self.under_way.remove(&request.requester);
             }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::Filter;
-    use crate::stream::StreamId;
-    use crate::wire::Span;
-
-    const NOW: Timestamp = Timestamp::from_secs(1000);
-    const ME: UserId = UserId::from_bytes([9; 20]);
-
-    fn request(requester: u8, id: u8) -> ResendRequest {
-        let part = StreamId::of(ME, "s").unwrap().part(0).unwrap();
-        let (id, requester) = (RequestId([id; 16]), UserId::from_bytes([requester; 20]));
-        let (span, filter) = (Span::Last(1), Filter::ALL);
-        ResendRequest { id, part, node: ME, requester, sent: NOW, span, after: None, filter, proofs: Vec::new() }
-    }
-
-    fn screen(limits: ResendLimits) -> ResendScreen {
-        ResendScreen::new(ME, limits, NOW)
-    }
-
-    #[test]
-    fn what_is_stale_replayed_or_for_somebody_else_costs_no_signature_check() {
-        let mut screen = screen(ResendLimits::default());
-        assert!(screen.glance(NOW, b"p", &request(1, 1)));
-        assert!(!screen.glance(NOW.plus(Duration::from_secs(61)), b"p", &request(1, 1)));
-        assert!(!screen.glance(NOW.minus(Duration::from_secs(61)), b"p", &request(1, 1)));
-        assert!(!screen.glance(NOW, b"p", &ResendRequest { node: UserId::from_bytes([8; 20]), ..request(1, 1) }));
-        let ticket = screen.admit(NOW, &request(1, 1)).unwrap().unwrap();
-        assert!(!screen.glance(NOW, b"p", &request(1, 1)));
-        assert!(screen.admit(NOW, &request(1, 1)).unwrap().is_none(), "two at the same moment count once");
-        screen.done(NOW, ticket, 0);
-    }
-
-    #[test]
-    fn one_requester_has_so_many_pages_made_at_a_time_and_others_theirs() {
-        let mut screen = screen(ResendLimits { at_once: 2, ..ResendLimits::default() });
-        let first = screen.admit(NOW, &request(1, 1)).unwrap().unwrap();
-        let _second = screen.admit(NOW, &request(1, 2)).unwrap().unwrap();
-        assert!(screen.admit(NOW, &request(1, 3)).is_err());
-        assert!(screen.admit(NOW, &request(2, 1)).unwrap().is_some());
-        screen.done(NOW, first, 0);
-        assert!(screen.admit(NOW, &request(1, 4)).unwrap().is_some());
-    }
-
-    #[test]
-    fn a_page_for_which_much_was_read_costs_its_requester_more() {
-        let per_requester = Rate { per_second: 1, burst: 10 };
-        let mut screen = screen(ResendLimits { per_requester, ..ResendLimits::default() });
-        let ticket = screen.admit(NOW, &request(1, 1)).unwrap().unwrap();
-        screen.done(NOW, ticket, 16 * READ_PER_TOKEN);
-        let wait = screen.admit(NOW, &request(1, 2)).unwrap_err();
-        assert_eq!(wait, Duration::from_secs(8), "in debt by seven, and one to take");
-    }
-
-    #[test]
-    fn what_nobody_signed_costs_the_peer_it_came_through_much_more() {
-        let mut screen =
-            screen(ResendLimits { per_peer: Rate { per_second: 1, burst: 30 }, ..ResendLimits::default() });
-        assert!(screen.glance(NOW, b"liar", &request(1, 1)));
-        screen.vain(NOW, b"liar");
-        let passed = (2..100).filter(|id| screen.glance(NOW, b"liar", &request(1, *id))).count();
-        assert_eq!(passed, 9);
-    }
-
-    #[test]
-    fn a_flood_of_one_peer_leaves_the_others_their_share() {
-        let mut screen = screen(ResendLimits { per_peer: Rate { per_second: 1, burst: 5 }, ..ResendLimits::default() });
-        let passed = (0..100).filter(|id| screen.glance(NOW, b"loud", &request(1, *id))).count();
-        assert_eq!(passed, 5);
-        assert!(screen.glance(NOW, b"quiet", &request(2, 1)));
-    }
-}
+#[path = "screen_tests.rs"]
+mod tests;

@@ -4,8 +4,9 @@
 //! ```text
 //! lock    held while a process has the store open
 //! sled/   # -> tally                                              version 1 | messages 8 | bytes 8
+//!         s | stream id -> tally                                  of one stream
 //!         m | partition | place -> version 1 | envelope           the messages, in the order of time
-//!         p | partition | publisher | place -> nothing            the same by publisher, for the last N of one
+//!         p | partition | publisher | place -> nothing            the same by publisher, for one's messages alone
 //! ```
 //! A partition is `length 2 | stream id # number`, a place `timestamp 8 | sequence 4 | publisher 20 | chain 16`, all
 //! big-endian: so a span of time of one partition is one scan. Envelopes are stored as they travelled; nothing in here could
@@ -31,8 +32,8 @@ use bytes::Bytes;
 use veilcast_key_store::durable::{GroupCommit, StoreLock, SyncedLog, wait_for_rest};
 
 use super::query::PageMaker;
-use super::{Appended, Filter, MessageStore, Page, Place, Query, StorageError, StorageLimits, StorageState};
-use crate::stream::StreamPart;
+use super::{Appended, Beginning, Filter, MessageStore, Page, Place, Query, StorageError, StorageLimits, StorageState};
+use crate::stream::{StreamId, StreamPart};
 use crate::time::Timestamp;
 use crate::wire::{MessageContent, Verified};
 use keys::Keys;
@@ -58,6 +59,8 @@ pub struct SledMessageStore {
 struct Writer {
     seq: u64,
     tally: Tally,
+    /// What there is of each stream.
+    streams: BTreeMap<StreamId, Tally>,
     /// The oldest message of each partition.
     heads: BTreeMap<StreamPart, Place>,
 }
@@ -83,7 +86,8 @@ impl SledMessageStore {
             // No flusher thread: every change is flushed before it is acknowledged.
             let config = sled::Config::new().path(&sled).cache_capacity(limits.cache_bytes).flush_every_ms(None);
             let db = config.open()?;
-            let writer = Writer { seq: 0, tally: Tally::load(&db)?, heads: heads(&db)? };
+            let (tally, streams) = (Tally::load(&db)?, streams(&db)?);
+            let writer = Writer { seq: 0, tally, streams, heads: heads(&db)? };
             Ok((db, writer))
         })?;
         let log = SyncedLog::open(&sled).map_err(StorageError::io("sync"))?;
@@ -94,12 +98,38 @@ impl SledMessageStore {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One atomic batch, with the tally that is true after it.
-    fn apply(&self, writer: &mut Writer, mut batch: sled::Batch, tally: Tally) -> Result<(), StorageError> {
-        batch.insert(Tally::KEY, &tally.encode());
-        // Whatever stops a batch halfway, sled's view may be ahead of its log from then on.
-        self.db.apply_batch(batch).inspect_err(|_| self.commits.break_off())?;
-        writer.tally = tally;
+    /// A change, and the wait for the disk. Once one failed, sled's view may be ahead of its log: no further one is begun, and
+    /// nothing is acknowledged any more, not even what is there.
+    fn change<T>(&self, change: impl FnOnce(&mut Writer) -> Result<T, StorageError>) -> Result<T, StorageError> {
+        let changed = {
+            let mut writer = self.writer();
+            self.not_broken()?;
+            // sled asserts as well as reports.
+            catch_unwind(AssertUnwindSafe(|| change(&mut writer))).unwrap_or(Err(StorageError::Broken))
+        };
+        let changed = changed.inspect_err(|_| self.commits.break_off())?;
+        self.settle()?;
+        self.not_broken()?;
+        Ok(changed)
+    }
+
+    fn not_broken(&self) -> Result<(), StorageError> {
+        if self.commits.is_broken() { Err(StorageError::Broken) } else { Ok(()) }
+    }
+
+    /// One atomic batch, with the tallies that are true after it.
+    fn apply(&self, writer: &mut Writer, mut batch: sled::Batch, after: Tallies) -> Result<(), StorageError> {
+        batch.insert(Tally::KEY, &after.all.encode());
+        for (stream, tally) in &after.of {
+            match tally.is_empty() {
+                true => batch.remove(Tally::key_of(stream)),
+                false => batch.insert(Tally::key_of(stream), &tally.encode()),
+            }
+        }
+        self.db.apply_batch(batch)?;
+        writer.tally = after.all;
+        writer.streams.extend(after.of);
+        writer.streams.retain(|_, tally| !tally.is_empty());
         writer.seq += 1;
         self.commits.applied(writer.seq);
         Ok(())
@@ -107,7 +137,7 @@ impl SledMessageStore {
 
     fn settle(&self) -> Result<(), StorageError> {
         self.commits.settle(|_| {
-            self.db.flush()?;
+            catch_unwind(AssertUnwindSafe(|| self.db.flush())).map_err(|_| StorageError::Broken)??;
             self.log.sync().map_err(StorageError::io("sync"))?;
             Ok(())
         })
@@ -120,7 +150,7 @@ impl SledMessageStore {
         now: Timestamp,
         messages: &[Verified<MessageContent>],
     ) -> Result<Appended, StorageError> {
-        let (mut appended, mut batch, mut tally) = (Appended::default(), sled::Batch::default(), writer.tally);
+        let (mut appended, mut batch, mut after) = (Appended::default(), sled::Batch::default(), Tallies::of(writer));
         let mut fresh: BTreeMap<Vec<u8>, (StreamPart, Place)> = BTreeMap::new();
         for message in messages {
             let (part, place) = (&message.content().part, Place::from(message.content()));
@@ -132,7 +162,7 @@ impl SledMessageStore {
                 appended.known += 1;
             } else {
                 let (index, value) = (keys.by_publisher(&place), [&[VERSION], message.envelope().as_ref()].concat());
-                tally.add(key.len() + index.len() + value.len());
+                after.change(writer, part.stream(), |tally| tally.add(key.len() + index.len() + value.len()));
                 batch.insert(key.as_slice(), value);
                 batch.insert(index, &[]);
                 fresh.insert(key, (part.clone(), place));
@@ -140,7 +170,7 @@ impl SledMessageStore {
             }
         }
         if appended.stored > 0 {
-            self.apply(writer, batch, tally)?;
+            self.apply(writer, batch, after)?;
             for (part, place) in fresh.into_values() {
                 let head = writer.heads.entry(part).or_insert(place);
                 *head = place.min(*head);
@@ -149,45 +179,49 @@ impl SledMessageStore {
         Ok(appended)
     }
 
-    /// Gives up the oldest while there is too much, or it is too old. Nothing of it is on disk yet.
+    /// Gives up what is too old; and while there is too much, the oldest of the stream that has the most, so that no stream
+    /// pushes another out that has less. Nothing of it is on disk yet.
     fn give_up(&self, writer: &mut Writer, now: Timestamp) -> Result<usize, StorageError> {
         let (mut evicted, too_old) = (0, self.limits.oldest(now));
-        loop {
-            let Some((part, head)) = writer.heads.iter().min_by_key(|(_, head)| **head) else { return Ok(evicted) };
-            if writer.tally.bytes <= self.limits.max_bytes && head.at.timestamp >= too_old {
-                return Ok(evicted);
-            }
+        while let Some((part, _)) = writer.heads.iter().find(|(_, head)| head.at.timestamp < too_old) {
             let part = part.clone();
-            let next = writer.heads.iter().filter(|(other, _)| **other != part).map(|(_, head)| *head).min();
-            evicted += self.give_up_from(writer, &part, next, too_old)?;
+            evicted += self.give_up_from(writer, &part, |place, _| place.at.timestamp < too_old)?;
         }
+        while writer.tally.bytes > self.limits.max_bytes {
+            let Some((part, next, second)) = writer.dearest() else { break };
+            evicted += self.give_up_from(writer, &part, |place, after| {
+                let has_most = after.of.get(part.stream()).is_some_and(|tally| tally.bytes >= second);
+                after.all.bytes > self.limits.max_bytes && has_most && next.is_none_or(|next| *place <= next)
+            })?;
+        }
+        Ok(evicted)
     }
 
-    /// The oldest of one partition, as long as they are older than those of all others.
+    /// The oldest of one partition, as long as they are to go.
     fn give_up_from(
         &self,
         writer: &mut Writer,
         part: &StreamPart,
-        others: Option<Place>,
-        too_old: Timestamp,
+        goes: impl Fn(&Place, &Tallies) -> bool,
     ) -> Result<usize, StorageError> {
-        let (keys, mut batch, mut tally, mut evicted) = (Keys::of(part), sled::Batch::default(), writer.tally, 0);
+        let (keys, mut batch, mut after, mut evicted) =
+            (Keys::of(part), sled::Batch::default(), Tallies::of(writer), 0);
+        after.change(writer, part.stream(), |_| {});
         let mut head = None;
         for entry in self.db.scan_prefix(keys.messages()) {
             let (key, value) = entry?;
             let place = keys.place_of(&key)?;
-            let needed = tally.bytes > self.limits.max_bytes || place.at.timestamp < too_old;
-            if !needed || evicted == EVICTED_AT_ONCE || others.is_some_and(|other| place > other) {
+            if evicted == EVICTED_AT_ONCE || !goes(&place, &after) {
                 head = Some(place);
                 break;
             }
             let index = keys.by_publisher(&place);
-            tally.remove(key.len() + index.len() + value.len());
+            after.change(writer, part.stream(), |tally| tally.remove(key.len() + index.len() + value.len()));
             batch.remove(key);
             batch.remove(index);
             evicted += 1;
         }
-        self.apply(writer, batch, tally)?;
+        self.apply(writer, batch, after)?;
         match head {
             Some(head) => writer.heads.insert(part.clone(), head),
             None => writer.heads.remove(part),
@@ -196,61 +230,91 @@ impl SledMessageStore {
     }
 }
 
+impl Writer {
+    /// Where the oldest message of the stream lies that has the most, where its next partition begins, and how many bytes
+    /// the stream has that comes second.
+    fn dearest(&self) -> Option<(StreamPart, Option<Place>, u64)> {
+        let stream = self.streams.iter().max_by_key(|(_, tally)| tally.bytes).map(|(stream, _)| stream)?;
+        let others = self.streams.iter().filter(|(other, _)| *other != stream);
+        let second = others.map(|(_, tally)| tally.bytes).max().unwrap_or(0);
+        let mut heads: Vec<_> = self.heads.iter().filter(|(part, _)| part.stream() == stream).collect();
+        heads.sort_by_key(|(_, head)| **head);
+        let (part, _) = heads.first()?;
+        Some(((*part).clone(), heads.get(1).map(|(_, head)| **head), second))
+    }
+}
+
+/// What the tallies will be.
+struct Tallies {
+    all: Tally,
+    of: BTreeMap<StreamId, Tally>,
+}
+
+impl Tallies {
+    fn of(writer: &Writer) -> Self {
+        Self { all: writer.tally, of: BTreeMap::new() }
+    }
+
+    fn change(&mut self, writer: &Writer, stream: &StreamId, change: impl Fn(&mut Tally)) {
+        if !self.of.contains_key(stream) {
+            self.of.insert(stream.clone(), writer.streams.get(stream).copied().unwrap_or_default());
+        }
+        change(&mut self.all);
+        self.of.get_mut(stream).into_iter().for_each(change);
+    }
+}
+
 impl MessageStore for SledMessageStore {
     fn append(&self, now: Timestamp, messages: &[Verified<MessageContent>]) -> Result<Appended, StorageError> {
-        let appended = {
-            let mut writer = self.writer();
-            let mut appended = self.insert(&mut writer, now, messages)?;
-            appended.evicted = self.give_up(&mut writer, now)?;
-            appended
-        };
-        // Also for what was known: whoever put it there may still be waiting for the disk.
-        self.settle()?;
-        Ok(appended)
+        // The wait is also for what was known: whoever put it there may still be waiting for the disk.
+        self.change(|writer| {
+            let appended = self.insert(writer, now, messages)?;
+            Ok(Appended { evicted: self.give_up(writer, now)?, ..appended })
+        })
     }
 
     fn read(&self, query: &Query) -> Result<Page, StorageError> {
         let (keys, mut page) = (Keys::of(&query.part), PageMaker::new(query));
         let (begin, left_out) = query.begin();
-        let begin = keys.message(&begin);
+        let publisher = query.filter.publisher;
+        let (prefix, begin) = match publisher {
+            Some(publisher) => (keys.publisher(publisher), keys.indexed(publisher, &begin)),
+            None => (keys.messages().to_vec(), keys.message(&begin)),
+        };
         let begin = if left_out { Excluded(begin) } else { Included(begin) };
+        let cut = publisher.map_or(0, |_| Keys::PUBLISHER_LEN);
         for entry in self.db.range((begin, Unbounded)) {
             let (key, value) = entry?;
-            if !key.starts_with(keys.messages()) {
+            if !key.starts_with(&prefix) {
                 break;
             }
-            let envelope = envelope_of(&value)?;
-            if !page.offer(keys.place_of(&key)?, || Bytes::copy_from_slice(envelope)) {
+            let place = keys.place_behind(&key, cut)?;
+            let envelope = || match publisher {
+                None => envelope_of(&value).map(|envelope| Some(Bytes::copy_from_slice(envelope))),
+                Some(_) => {
+                    let value = self.db.get(keys.message(&place))?;
+                    value.map(|value| envelope_of(&value).map(Bytes::copy_from_slice)).transpose()
+                }
+            };
+            if !page.offer(place, envelope)? {
                 break;
             }
         }
         Ok(page.finish())
     }
 
-    fn last(&self, part: &StreamPart, filter: &Filter, n: u64) -> Result<Option<Place>, StorageError> {
+    fn last(&self, part: &StreamPart, filter: &Filter, n: u64) -> Result<Beginning, StorageError> {
         let keys = Keys::of(part);
         let (prefix, cut) = match filter.publisher {
             Some(publisher) => (keys.publisher(publisher), Keys::PUBLISHER_LEN),
             None => (keys.messages().to_vec(), 0),
         };
-        let (mut found, mut first) = (0, None);
-        for entry in self.db.scan_prefix(&prefix).keys().rev() {
-            if found == n {
-                break;
-            }
-            let place = keys.place_behind(&entry?, cut)?;
-            if filter.passes(&place) {
-                found += 1;
-                first = Some(place);
-            }
-        }
-        Ok(first)
+        let entries = self.db.scan_prefix(&prefix).keys().rev();
+        Beginning::of(entries.map(|entry| keys.place_behind(&entry?, cut)), filter, n)
     }
 
     fn evict(&self, now: Timestamp) -> Result<usize, StorageError> {
-        let evicted = self.give_up(&mut self.writer(), now)?;
-        self.settle()?;
-        Ok(evicted)
+        self.change(|writer| self.give_up(writer, now))
     }
 
     fn state(&self) -> Result<StorageState, StorageError> {
@@ -276,6 +340,25 @@ fn envelope_of(value: &[u8]) -> Result<&[u8], StorageError> {
         Some((&found, _)) => Err(StorageError::NewerVersion { found, supported: VERSION }),
         None => Err(StorageError::damaged("a message is empty")),
     }
+}
+
+/// What there is of each stream. Where that was not kept yet it is counted, once.
+fn streams(db: &sled::Db) -> Result<BTreeMap<StreamId, Tally>, StorageError> {
+    let kept = Tally::load_streams(db)?;
+    if !kept.is_empty() {
+        return Ok(kept);
+    }
+    let mut counted: BTreeMap<StreamId, Tally> = BTreeMap::new();
+    for entry in db.range(Keys::FIRST.to_vec()..Keys::END.to_vec()) {
+        let (key, value) = entry?;
+        let (part, place) = Keys::read(&key)?;
+        let index = Keys::of(&part).by_publisher(&place);
+        counted.entry(part.stream().clone()).or_default().add(key.len() + index.len() + value.len());
+    }
+    let mut batch = sled::Batch::default();
+    counted.iter().for_each(|(stream, tally)| batch.insert(Tally::key_of(stream), &tally.encode()));
+    db.apply_batch(batch)?;
+    Ok(counted)
 }
 
 /// The first message of each partition, found by jumping from one to the next.

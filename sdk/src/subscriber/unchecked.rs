@@ -57,6 +57,16 @@ impl Unchecked {
         self.count
     }
 
+    /// Whether as many wait as half of what may, of authors who are no strangers.
+    pub fn is_half_full_of_known(&self) -> bool {
+        if self.count * 2 < self.limits.parked && self.bytes * 2 < self.limits.held_bytes {
+            return false;
+        }
+        let known = || self.authors.values().filter(|waiting| !waiting.stranger).flat_map(|waiting| &waiting.messages);
+        let bytes: usize = known().map(|(_, message)| size_of(message)).sum();
+        known().count() * 2 >= self.limits.parked || bytes * 2 >= self.limits.held_bytes
+    }
+
     /// Whether none does.
     pub fn is_empty(&self) -> bool {
         self.count == 0
@@ -193,6 +203,29 @@ mod tests {
         assert_eq!(unchecked.begin_next(NOW.plus(SECOND), false), Some(user(1)));
         assert_eq!((unchecked.next_wake(false), unchecked.next_wake(true)), (None, Some(NOW)));
         assert_eq!(sequences(&unchecked.take(user(1))), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn it_is_half_full_by_messages_or_bytes_of_those_who_are_no_strangers() {
+        for limits in [
+            IntakeLimits { parked: 10, ..IntakeLimits::default() },
+            IntakeLimits { held_bytes: 10 * size_of(&message(1, 0)), ..IntakeLimits::default() },
+        ] {
+            let mut unchecked = Unchecked::new(limits);
+            for n in 0..9 {
+                assert_eq!(unchecked.push(NOW, message(2, n), true), None);
+            }
+            assert!(!unchecked.is_half_full_of_known(), "strangers hold nobody up");
+            let filled: Vec<bool> = (0..5)
+                .map(|n| {
+                    unchecked.push(NOW, message(1, n), false);
+                    unchecked.is_half_full_of_known()
+                })
+                .collect();
+            assert_eq!(filled, [false, false, false, false, true]);
+            unchecked.take(user(1));
+            assert!(!unchecked.is_half_full_of_known());
+        }
     }
 
     #[test]

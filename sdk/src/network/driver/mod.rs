@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{
-    Gate, Network, NetworkConfig, NetworkError, NetworkEvent, NetworkLimits, Outgoing, RequestError, Role,
+    Gate, Network, NetworkConfig, NetworkError, NetworkEvent, NetworkLimits, Outgoing, RequestError, Requested, Role,
     behaviour::{Protocols, ProtocolsEvent},
     bootstrap::Bootstrap,
     checks::{Checked, Checks},
@@ -113,6 +113,7 @@ struct Driver<G: Gate> {
 
     asked: HashMap<OutboundRequestId, oneshot::Sender<Result<Vec<u8>, RequestError>>>,
     inbound: Inbound,
+    requests: Option<mpsc::Sender<Requested>>,
 
     puts: HashMap<kad::QueryId, oneshot::Sender<Result<usize, NetworkError>>>,
     lookups: HashMap<kad::QueryId, dht::Lookup>,
@@ -170,6 +171,7 @@ impl<G: Gate> Driver<G> {
             said: HashMap::new(),
             asked: HashMap::new(),
             inbound: Inbound::new(&limits),
+            requests: config.requests.clone(),
             puts: HashMap::new(),
             lookups: HashMap::new(),
             own_records: HashMap::new(),

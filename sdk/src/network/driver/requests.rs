@@ -5,7 +5,7 @@ use std::io;
 use libp2p::request_response::{Event, Message, OutboundFailure};
 
 use super::{
-    super::{Gate, NetworkEvent, RequestError, bootstrap::peer_of, handle::Asked, inbound::Answer},
+    super::{Gate, NetworkEvent, RequestError, Requested, bootstrap::peer_of, handle::Asked, inbound::Answer},
     Driver,
 };
 
@@ -25,9 +25,12 @@ impl<G: Gate> Driver<G> {
     pub(super) fn on_request_event(&mut self, event: Event<Vec<u8>, Vec<u8>>) {
         match event {
             Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
-                let reply = self.deliveries.has_room().then(|| self.inbound.admit(peer, channel)).flatten();
-                match reply {
-                    Some(reply) => self.deliveries.push(NetworkEvent::Request { from: peer, request, reply }),
+                let has_room = match &self.requests {
+                    Some(requests) => requests.capacity() > 0,
+                    None => self.deliveries.has_room(),
+                };
+                match has_room.then(|| self.inbound.admit(peer, channel)).flatten() {
+                    Some(reply) => self.requested(Requested { from: peer, request, reply }),
                     None => tracing::debug!(%peer, "too many requests, one is dropped"),
                 }
             }
@@ -55,6 +58,17 @@ impl<G: Gate> Driver<G> {
                 tracing::debug!(%peer, %error, "a peer's request failed");
             }
             Event::ResponseSent { .. } => {}
+        }
+    }
+
+    fn requested(&mut self, requested: Requested) {
+        match &self.requests {
+            // What finds no room is declined by being dropped.
+            Some(requests) => drop(requests.try_send(requested)),
+            None => {
+                let Requested { from, request, reply } = requested;
+                self.deliveries.push(NetworkEvent::Request { from, request, reply });
+            }
         }
     }
 

@@ -44,7 +44,12 @@ impl Keys {
     }
 
     pub(super) fn by_publisher(&self, place: &Place) -> Vec<u8> {
-        [self.publisher(place.publisher).as_slice(), &place.to_key()].concat()
+        self.indexed(place.publisher, place)
+    }
+
+    /// Where a place stands in the index of a publisher, be it his or not.
+    pub(super) fn indexed(&self, publisher: UserId, place: &Place) -> Vec<u8> {
+        [self.publisher(publisher).as_slice(), &place.to_key()].concat()
     }
 
     /// Behind all messages of this partition.
