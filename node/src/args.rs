@@ -1,6 +1,7 @@
 //! The command line, as clap reads it. What is malformed is found here, before anything is opened.
 
 mod access;
+mod audit;
 mod care;
 mod config;
 mod demo;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub(crate) use access::{AccessCommand, ClearArgs, ListedArgs};
+pub(crate) use audit::{AuditCommand, AuditExportArgs, AuditFormat, AuditVerifyArgs};
 pub(crate) use care::{
     BackupArgs, FilePassphraseArgs, FingerprintArgs, PassphraseChangeArgs, PassphraseCommand, RestoreArgs,
 };
@@ -94,6 +96,9 @@ pub(crate) enum Command {
     /// Narrow whom you serve on a stream that you publish on: your own allow and deny lists
     #[command(subcommand)]
     Access(AccessCommand),
+    /// Check, print or witness the log of every key given and refused
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Run a relay and meeting point, which may keep messages; it reads nothing
     Node(NodeArgs),
     /// Publish lines of stdin, encrypted; one line is one message

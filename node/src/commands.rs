@@ -1,6 +1,7 @@
 //! One module per command. None holds protocol logic: they read arguments, call the SDK and print.
 
 pub(crate) mod access;
+pub(crate) mod audit;
 pub(crate) mod care;
 pub(crate) mod config;
 pub(crate) mod demo;
@@ -48,6 +49,7 @@ pub(crate) fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
         }
         Command::Grant(command) => grant::run(&command, &shared, output),
         Command::Access(command) => access::run(&command, &shared, output),
+        Command::Audit(command) => audit::run(&command, &shared, output),
         Command::Key(KeyCommand::Fetch(args)) => in_runtime(|stop| key::fetch::run(args, shared, output, stop)),
         Command::Key(command) => key::run(&command, &shared, output),
         Command::Node(args) => in_runtime(|stop| node::run(args, shared, output, stop)),

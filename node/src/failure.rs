@@ -16,6 +16,7 @@ use veilcast::storage::StorageError;
 use veilcast::stream::{StreamId, StreamIdError};
 
 use crate::chain::ChainFailure;
+use crate::commands::audit::AuditCommandError;
 use crate::commands::care::CareError;
 use crate::commands::grant::GrantInputError;
 use crate::commands::grant::announce::AnnounceError;
@@ -112,6 +113,8 @@ pub(crate) enum Failure {
     Storage(#[from] StorageError),
     #[error(transparent)]
     Care(#[from] CareError),
+    #[error(transparent)]
+    Audit(#[from] AuditCommandError),
     #[error(transparent)]
     Demo(#[from] DemoError),
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use veilcast::Identity;
+use veilcast::audit::AuditLog;
 use veilcast::exchange::HistoryPolicies;
 use veilcast::key_store::{RecordStore, SledKeyStore, Unlock};
 use veilcast::permission::{AccessList, Issuer, LocalRegistry, PermissionSource, SignedGrants};
@@ -97,6 +98,11 @@ impl Session {
     /// How far back the keys of streams are handed out.
     pub(crate) fn histories(&self) -> HistoryPolicies {
         HistoryPolicies::new(Arc::clone(&self.store) as Arc<dyn RecordStore>)
+    }
+
+    /// The account of what this identity gave and refused.
+    pub(crate) fn audit(&self) -> AuditLog {
+        AuditLog::new(Arc::clone(&self.store) as Arc<dyn RecordStore>, self.identity.user())
     }
 
     /// Who was given keys of this identity's.

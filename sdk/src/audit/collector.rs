@@ -236,10 +236,11 @@ impl Collector {
 
     /// Whether a given key is to be listed: not within the hour, or not just so.
     fn is_new(&mut self, deal: &Deal<'_>, key: &KeyId, grant: Period, now: Timestamp) -> bool {
-        let [start, end] = [grant.start, grant.end].map(|moment| format!("{moment:?}"));
+        let [start, end] = [grant.start, grant.end].map(|moment| moment.map(|moment| moment.as_millis().to_be_bytes()));
+        let (start, end) = (start.as_ref().map_or(&[][..], |bytes| bytes), end.as_ref().map_or(&[][..], |bytes| bytes));
         let (stream, key) = (deal.stream.as_str().as_bytes(), key.as_str().as_bytes());
         let by = deal.by.name().as_bytes();
-        let parts = [stream, deal.user.as_bytes(), key, &deal.public_key, by, start.as_bytes(), end.as_bytes()];
+        let parts = [stream, deal.user.as_bytes(), key, &deal.public_key, by, start, end];
         let name = framed("veilcast/1/audit-listed", &parts);
         let listed = self.listed.get(&name).copied();
         if listed.is_some_and(|at| now >= at && now.since(at) < self.pace.listed_for) {

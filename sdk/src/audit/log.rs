@@ -41,7 +41,7 @@ impl Default for AuditLimits {
 #[non_exhaustive]
 pub enum AuditError {
     /// The log that is there does not count, and is not written on: that would hide what was done to it.
-    #[error("the audit log is not continued: {0}; see `veilcast audit verify`")]
+    #[error("the audit log is not continued: {0}; see `veilcast audit verify` and `audit begin-anew`")]
     Broken(AuditFault),
     /// The store failed.
     #[error(transparent)]
@@ -193,6 +193,28 @@ impl AuditLog {
         }
         found.truncate(limit);
         Ok(found)
+    }
+
+    /// Removes the log, so that another begins with the next entry: the way on where it is damaged and for that reason not written
+    /// on. Heads that were kept of it show that it is another one. Says how many pages there were.
+    ///
+    /// # Errors
+    /// [`StoreError`]: some of it may be left.
+    pub fn begin_anew(&self) -> Result<u64, StoreError> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut removed = 0;
+        loop {
+            let pages = self.records.scan(TABLE, &page::pages(self.publisher), None, READ)?;
+            if pages.is_empty() {
+                break;
+            }
+            removed += pages.len() as u64;
+            let changes: Vec<RecordChange> = pages.into_iter().map(|(place, _)| (place, None)).collect();
+            self.records.write(TABLE, &changes)?;
+        }
+        *last = None;
+        self.records.write(TABLE, &[(page::head(self.publisher), None)])?;
+        Ok(removed)
     }
 
     fn scan(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<Record>, AuditFault> {

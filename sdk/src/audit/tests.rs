@@ -385,6 +385,12 @@ fn a_log_that_lost_its_head_is_not_written_on() {
     let refused = desk.write([given(1)]);
     assert!(matches!(refused, Err(AuditError::Broken(AuditFault::NoHead { .. }))), "{refused:?}");
     assert_eq!(desk.all(), before);
+
+    // Until it is begun anew, by hand.
+    assert_eq!(desk.log.begin_anew().unwrap(), before.len() as u64);
+    assert!(desk.all().is_empty() && desk.verify().unwrap().is_none());
+    desk.write([given(1)]).unwrap();
+    assert_eq!(desk.verify().unwrap().unwrap().entries, 1);
 }
 
 #[test]

@@ -36,6 +36,7 @@ async fn key_request(shared: &Arc<Shared>, from: PeerId, envelope: &Bytes) -> Op
         }
         Screened::Refused(received, refusal) => {
             count(&shared.counters.key_requests_received, 1);
+            shared.audit.throttled(received.claims(), shared.now());
             let made = make(shared, received.claims().clone(), Err(refusal)).await?;
             Some(counted(shared, &made.answer))
         }
@@ -76,16 +77,19 @@ async fn admitted(shared: &Arc<Shared>, from: PeerId, request: KeyRequest) -> Op
     let Made { mut answer, looked_at } = make(shared, request.clone(), grant).await?;
     lock(&shared.screen).page_was_read(&request, looked_at);
     if answer.content().granted.is_empty() {
+        shared.audit.answered(&request, answer.content(), None);
         return Some(counted(shared, &answer));
     }
     // The keys were read after the grant was checked. If it ended in between, a rekey may have come in between as well.
-    match shared.check(&stream, requester, Permission::Subscribe).await {
+    let checked = shared.check(&stream, requester, Permission::Subscribe).await;
+    match &checked {
         Ok(grant) => {
             shared.holders.note(given(answer.content(), place, grant.period));
             publishing::handed(shared, &stream, now).await;
         }
-        Err(refusal) => answer = make(shared, request, Err(refusal)).await?.answer,
+        Err(refusal) => answer = make(shared, request.clone(), Err(*refusal)).await?.answer,
     }
+    shared.audit.answered(&request, answer.content(), checked.ok().map(|grant| grant.period));
     Some(counted(shared, &answer))
 }
 

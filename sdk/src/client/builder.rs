@@ -12,6 +12,7 @@ use veilcast_key_store::{MemoryKeyStore, Store};
 
 use super::asking::{self, KEYS_MAILBOX};
 use super::assigning::{self, Owners};
+use super::auditing::{self, Auditor};
 use super::config::{ClientConfig, KeySource, SlowReader};
 use super::directory::Directory;
 use super::error::ClientError;
@@ -22,6 +23,7 @@ use super::showing;
 use super::storing::{self, Storage};
 use super::updating::HAND_OUTS;
 use super::{Client, announcing, carrying, depots, dispatch, enforcing, peer_key, permitting};
+use crate::audit::AuditLog;
 use crate::cipher::{MAX_RSA_BITS, MIN_RSA_BITS, RsaError};
 use crate::exchange::{HistoryPolicies, Screen};
 use crate::identity::{Identity, UserId};
@@ -210,6 +212,8 @@ impl ClientBuilder {
         let (now, peer) = (self.clock.now(), network.local_peer());
         let (asking, asked) = mpsc::channel(KEYS_MAILBOX);
         let (holders, writer) = Holders::new(GrantLedger::new(store.clone(), user));
+        let log = AuditLog::with_limits(store.clone(), user, self.config.audit.unwrap_or_default());
+        let (audit, orders) = Auditor::new(log, self.config.audit.is_some(), now);
         let issuer = Arc::new(Issuer::new(self.identity.clone(), grants.clone()));
         let source = Arc::new(AccessList::new(source, store.clone(), user));
         let owners = Owners::new(self.assigned_by);
@@ -240,6 +244,7 @@ impl ClientBuilder {
             finder: Default::default(),
             slot: AtomicU8::new(announcing::preferred_slot(peer)),
             holders,
+            audit,
             publishers: Mutex::new(HashMap::new()),
             readers: Mutex::new(Vec::new()),
             asking,
@@ -256,6 +261,7 @@ impl ClientBuilder {
             config: self.config,
         });
         shared.tasks.spawn(holders::run(writer, shared.network.clone()));
+        shared.tasks.spawn(auditing::run(shared.clone(), orders));
         shared.spawn(asking::run(shared.clone(), asked));
         shared.spawn(dispatch::run(shared.clone(), events));
         shared.spawn(dispatch::answer(shared.clone(), requested));

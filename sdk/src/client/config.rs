@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::audit::AuditLimits;
 use crate::cipher::DEFAULT_RSA_BITS;
 use crate::exchange::{HistoryPolicy, RequesterConfig, ScreenLimits};
 use crate::network::NetworkLimits;
@@ -96,6 +97,8 @@ pub struct ClientConfig {
     pub requester: RequesterConfig,
     /// Answering for keys.
     pub screen: ScreenLimits,
+    /// How much the [audit log](crate::audit) keeps of what was given and refused; `None` writes none.
+    pub audit: Option<AuditLimits>,
     /// What becomes of gaps among live messages behind stored ones.
     pub gap_fill: GapFill,
     /// Answering readers, as a storage node.
@@ -125,6 +128,7 @@ impl Default for ClientConfig {
             relay_reservation: false,
             requester: RequesterConfig::default(),
             screen: ScreenLimits::default(),
+            audit: Some(AuditLimits::default()),
             gap_fill: GapFill::default(),
             resend: ResendLimits::default(),
             intake: IntakeLimits::default(),

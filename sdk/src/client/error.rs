@@ -3,6 +3,7 @@
 use veilcast_key_store::{KeyId, StoreError};
 
 use super::fetching::{FetchProgress, MissedDevice};
+use crate::audit::AuditFault;
 use crate::cipher::RsaError;
 use crate::exchange::{AskFailure, FetchFailure, HistoryPolicyError};
 use crate::identity::UserId;
@@ -85,6 +86,9 @@ pub enum ClientError {
         /// Where.
         stream: StreamId,
     },
+    /// The audit log is not whole, or cannot be read.
+    #[error(transparent)]
+    Audit(#[from] AuditFault),
     /// A key ring was not changed.
     #[error(transparent)]
     Ring(#[from] RingError),

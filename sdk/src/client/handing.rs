@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use veilcast_key_store::{KeyOrigin, StoredKey};
+use veilcast_key_store::{KeyId, KeyOrigin, StoredKey};
 
 use super::error::ClientError;
 use super::shared::{blocking, lock};
@@ -57,6 +57,10 @@ pub(super) trait Road: Send + Sync + 'static {
     fn send(&self, to: &Place, push: Bytes) -> impl Future<Output = Option<Bytes>> + Send;
     /// Writes into the ledger, some time.
     fn note(&self, entry: Entry) -> impl Future<Output = ()> + Send;
+    /// Accounts for a key that was sent, whether or not that was confirmed.
+    fn sent(&self, given: &Given, confirmed: bool);
+    /// Accounts for a key that was kept from somebody.
+    fn withheld(&self, stream: &StreamId, to: (UserId, &Place), key: &KeyId, refusal: Refusal);
 }
 
 /// One that was checked and may have the key.
@@ -150,7 +154,7 @@ impl<R: Road> HandOut<R> {
             Ok(grant) if self.allows(&grant) => Some(Allowed { user, place, grant }),
             Ok(_) => None,
             Err(refusal) => {
-                self.refused(user, refusal, asked).await;
+                self.refused(user, &place, refusal, asked).await;
                 None
             }
         }
@@ -161,7 +165,8 @@ impl<R: Road> HandOut<R> {
         self.circle.as_ref().is_none_or(|circle| circle.allows(grant))
     }
 
-    async fn refused(&self, user: UserId, refusal: Refusal, asked: Timestamp) {
+    async fn refused(&self, user: UserId, place: &Place, refusal: Refusal, asked: Timestamp) {
+        self.road.withheld(&self.stream, (user, place), self.key.key.id(), refusal);
         lock(&self.report).refused.push((user, refusal));
         // Who may be let in again in a moment stays a holder.
         if refusal.retry_after().is_none() {
@@ -202,19 +207,15 @@ impl<R: Road> HandOut<R> {
         }
         self.circle.iter().for_each(|circle| circle.leave(user));
         if let Err(refusal) = checked {
-            self.refused(user, refusal, now).await;
+            self.refused(user, &wrapped.0.place, refusal, now).await;
         }
     }
 
     async fn deliver(&self, (allowed, signed): Wrapped) {
-        let confirmed = match signed {
-            Some(signed) => self.is_confirmed(&allowed, &signed).await,
+        let confirmed = match &signed {
+            Some(signed) => self.is_confirmed(&allowed, signed).await,
             None => false,
         };
-        if !confirmed {
-            return lock(&self.report).must_pull.push(allowed.user);
-        }
-        lock(&self.report).pushed.push(allowed.user);
         let given = Given {
             stream: self.stream.clone(),
             user: allowed.user,
@@ -224,6 +225,13 @@ impl<R: Road> HandOut<R> {
             at: self.road.now(),
             by: GivenBy::Push,
         };
+        if signed.is_some() {
+            self.road.sent(&given, confirmed);
+        }
+        if !confirmed {
+            return lock(&self.report).must_pull.push(given.user);
+        }
+        lock(&self.report).pushed.push(given.user);
         self.road.note(Entry::Given(given)).await;
     }
 

@@ -28,6 +28,7 @@ mod announcing;
 mod answering;
 mod asking;
 mod assigning;
+mod auditing;
 mod bookmarks;
 mod builder;
 mod carrying;
@@ -79,6 +80,7 @@ pub use updating::{KeyUpdateMethod, UpdateReport};
 
 pub use crate::subscriber::Replay;
 
+use crate::audit::{AuditHead, AuditReport, LoggedEntry};
 use crate::exchange::HistoryPolicy;
 use crate::identity::{Identity, UserId};
 use crate::key_ring::{self, RingPrefix};
@@ -87,7 +89,7 @@ use crate::permission::{LocalRegistry, Period, Permission};
 use crate::publisher::{GivenKey, Holder, KeyPolicy};
 use crate::stream::{Partition, StreamId, StreamPart};
 use crate::time::Timestamp;
-use crate::wire::MessageRef;
+use crate::wire::{MessageRef, Verified};
 use shared::{Shared, blocking};
 
 /// A node of the network with an identity: publishes, subscribes, answers and asks for keys. Cheap to clone.
@@ -470,6 +472,32 @@ impl Client {
     pub async fn remove_ring_key(&self, prefix: &RingPrefix, key_id: &KeyId) -> Result<(), ClientError> {
         let (ring, id) = (prefix.clone(), key_id.clone());
         self.shared.change_ring(prefix, move |shared| key_ring::remove(&*shared.store, &ring, &id)).await
+    }
+
+    /// The signed head of the [audit log](crate::audit), which covers everything given and refused so far; `None` before the
+    /// first. Whoever keeps it can tell later whether the log still holds what it held.
+    ///
+    /// # Errors
+    /// [`ClientError::Audit`].
+    pub async fn audit_head(&self) -> Result<Option<Verified<AuditHead>>, ClientError> {
+        self.shared.audit.head().await
+    }
+
+    /// Checks the whole audit log, and that it still holds what it held when `kept` was signed. Takes as long as reading it;
+    /// answers go on meanwhile. `None`: there is no log yet.
+    ///
+    /// # Errors
+    /// [`ClientError::Audit`] with the first thing that is wrong.
+    pub async fn verify_audit(&self, kept: Option<AuditHead>) -> Result<Option<AuditReport>, ClientError> {
+        self.shared.audit.verify(kept).await
+    }
+
+    /// Entries of the audit log after a sequence number (0: from the first one kept), at most `limit`, unchecked: for looking on.
+    ///
+    /// # Errors
+    /// [`ClientError::Audit`].
+    pub async fn audit_entries(&self, after: u64, limit: usize) -> Result<Vec<LoggedEntry>, ClientError> {
+        self.shared.audit.read(after, limit).await
     }
 
     /// Counters since the start.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use lru::LruCache;
+use veilcast_key_store::KeyId;
 
 use super::asking::{Batch, open_and_store};
 use super::error::ClientError;
@@ -16,7 +17,7 @@ use super::stats::count;
 use crate::exchange::{Bucket, Rate};
 use crate::identity::{Identity, UserId};
 use crate::permission::{Grant, Permission, Refusal};
-use crate::publisher::{Entry, Holder, Place};
+use crate::publisher::{Entry, Given, Holder, Place};
 use crate::stream::StreamId;
 use crate::subscriber::Arrival;
 use crate::time::Timestamp;
@@ -69,6 +70,14 @@ impl Road for Shared {
             count(&self.counters.pushes_confirmed, 1);
         }
         self.holders.note_all(entry).await;
+    }
+
+    fn sent(&self, given: &Given, confirmed: bool) {
+        self.audit.pushed(given, confirmed);
+    }
+
+    fn withheld(&self, stream: &StreamId, to: (UserId, &Place), key: &KeyId, refusal: Refusal) {
+        self.audit.withheld(stream, to, key, refusal, self.now());
     }
 }
 

@@ -11,6 +11,7 @@ use veilcast_key_store::{GroupKey, Store};
 use super::access::Access;
 use super::announcing::Joined;
 use super::asking::{Ask, KEYS_MAILBOX};
+use super::auditing::Auditor;
 use super::config::ClientConfig;
 use super::depots::Answered;
 use super::directory::Directory;
@@ -56,6 +57,7 @@ pub(super) struct Shared {
     pub(super) history: HistoryPolicies,
     pub(super) pushes: Mutex<PushScreen>,
     pub(super) holders: Holders,
+    pub(super) audit: Auditor,
     pub(super) publishers: Mutex<HashMap<StreamId, Arc<tokio::sync::Mutex<StreamPublisher>>>>,
     pub(super) readers: Mutex<Vec<Reader>>,
     pub(super) asking: mpsc::Sender<Ask>,
@@ -164,6 +166,7 @@ impl Shared {
         lock(&self.readers).clear();
         self.network.stop().await;
         self.holders.end().await;
+        self.audit.end().await;
         // Whoever stopped a client may open its store again.
         self.tasks.close();
         self.tasks.wait().await;

@@ -47,6 +47,10 @@ counters! {
     keys_granted,
     /// Keys refused.
     keys_refused,
+    /// Entries written into the audit log.
+    audit_entries,
+    /// Times that it could not be written.
+    audit_failures,
     /// Answers to our requests that counted.
     key_answers_accepted,
     /// Answers that did not count.

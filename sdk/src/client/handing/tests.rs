@@ -40,6 +40,18 @@ struct Simulated {
     pair: usize,
 }
 
+impl Simulated {
+    /// What the audit log is to be told of it.
+    const fn account(&self) -> &'static str {
+        match self.ways {
+            Ways::Here => "pushed",
+            Ways::Away | Ways::NewPair | Ways::Liar => "sent",
+            Ways::Ended | Ways::EndsMeanwhile => "expired",
+            Ways::Unknown => "unavailable",
+        }
+    }
+}
+
 /// How many are inside at a time, and were at most.
 #[derive(Default)]
 struct Crowd(AtomicUsize, AtomicUsize);
@@ -73,6 +85,8 @@ struct World {
     sent: Mutex<BTreeMap<UserId, Bytes>>,
     /// Pages of the ledger that can be read before it fails.
     pages: AtomicUsize,
+    /// What the audit log was told.
+    accounted: Mutex<Vec<(UserId, &'static str)>>,
 }
 
 impl World {
@@ -93,8 +107,19 @@ impl World {
         let ledger = GrantLedger::new(Arc::new(MemoryKeyStore::default()), identity.user());
         let (sent, checked, pages) = (Mutex::default(), Mutex::default(), AtomicUsize::new(usize::MAX));
         let (checks, pushes) = (Crowd::default(), Crowd::default());
-        let world =
-            Self { identity, stream, ledger, people: people.collect(), pairs, checks, pushes, checked, sent, pages };
+        let world = Self {
+            identity,
+            stream,
+            ledger,
+            people: people.collect(),
+            pairs,
+            checks,
+            pushes,
+            checked,
+            sent,
+            pages,
+            accounted: Mutex::default(),
+        };
         let entries: Vec<Entry> = world.people.values().map(|person| world.held(person)).collect();
         world.ledger.write(&entries).unwrap();
         world
@@ -187,6 +212,14 @@ impl Road for World {
     async fn note(&self, entry: Entry) {
         self.ledger.write(&[entry]).unwrap();
     }
+
+    fn sent(&self, given: &Given, confirmed: bool) {
+        lock(&self.accounted).push((given.user, if confirmed { "pushed" } else { "sent" }));
+    }
+
+    fn withheld(&self, _: &StreamId, (user, _): (UserId, &Place), _: &KeyId, refusal: Refusal) {
+        lock(&self.accounted).push((user, refusal.name()));
+    }
 }
 
 fn new_key(origin: KeyOrigin) -> StoredKey {
@@ -228,6 +261,11 @@ async fn of_a_thousand_holders_each_is_in_one_list_those_pushed_can_open_the_key
         let same_pair = report.pushed.iter().find(|other| world.people[other].pair == pair).unwrap();
         assert!(world.open(*user, pair, &push_to(same_pair)).is_err(), "not even with the RSA pair of one who can");
     }
+
+    let mut accounted = lock(&world.accounted).clone();
+    accounted.sort_unstable();
+    let expected: Vec<_> = world.people.iter().map(|(user, person)| (*user, person.account())).collect();
+    assert_eq!(accounted, expected, "a key that left is accounted for, whether or not that was confirmed");
 
     assert!((2..=PUSHES).contains(&world.pushes.most()), "{}", world.pushes.most());
     assert!((2..=CHECKS).contains(&world.checks.most()), "{}", world.checks.most());

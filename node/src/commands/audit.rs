@@ -1,0 +1,95 @@
+//! `veilcast audit`: the account of keys given and refused, checked and printed.
+
+mod export;
+mod file;
+mod verify;
+mod words;
+
+use std::io;
+use std::path::PathBuf;
+
+use veilcast::audit::AuditFault;
+
+use crate::args::{AuditCommand, Shared};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::session::Session;
+
+pub(crate) fn run(command: &AuditCommand, shared: &Shared, output: Output) -> Result<Exit, Failure> {
+    match command {
+        AuditCommand::Verify(args) => verify::run(args, shared, output)?,
+        AuditCommand::Export(args) => export::run(args, &Session::open(shared)?, output)?,
+        AuditCommand::Head(_) => head(&Session::open(shared)?, output)?,
+        AuditCommand::BeginAnew(_) => begin_anew(&Session::open(shared)?, output)?,
+    }
+    Ok(Exit::Done)
+}
+
+fn head(session: &Session, output: Output) -> Result<(), Failure> {
+    let head = session.audit().head().map_err(AuditCommandError::of)?.ok_or(AuditCommandError::NoLog)?;
+    if !output.is_json() {
+        output.note("head", words::of_head(head.content()));
+    }
+    output.result(hex::encode(head.envelope()), &words::head_in_json(&head))
+}
+
+fn begin_anew(session: &Session, output: Output) -> Result<(), Failure> {
+    let pages = session.audit().begin_anew()?;
+    let text =
+        format!("the audit log is removed, {pages} pages of it; another begins with the next key given or refused");
+    output.result(text, &serde_json::json!({ "removed_pages": pages }))
+}
+
+/// Why the log is not whole, or was not looked at.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum AuditCommandError {
+    #[error(
+        "{0}; keep the data folder as it is, and compare it with heads, exports and backups kept elsewhere (to go on: veilcast audit begin-anew)"
+    )]
+    Fault(AuditFault),
+    #[error("{0}; ask for a head of this very log, or check without --since-head")]
+    OtherHead(AuditFault),
+    #[error("there is no audit log in this data folder; it begins with the first key given or refused")]
+    NoLog,
+    #[error("cannot read {}: {source}; check the path and its permissions", .path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} begins with no head of an audit log; give a file from veilcast audit head, or an export in JSON lines", .path.display())]
+    NoHead { path: PathBuf },
+    #[error("line {line} of {} is no entry of an audit log; export it again as JSON lines, without --from, --to or --stream", .path.display())]
+    Line { path: PathBuf, line: u64 },
+}
+
+impl AuditCommandError {
+    fn of(fault: AuditFault) -> Failure {
+        match fault {
+            AuditFault::Store(error) => error.into(),
+            fault @ (AuditFault::OtherLog | AuditFault::Forgotten { .. } | AuditFault::Publisher { .. }) => {
+                Self::OtherHead(fault).into()
+            }
+            fault => Self::Fault(fault).into(),
+        }
+    }
+}
+
+/// For the errors of what looks at entries while they are checked.
+enum Stopped {
+    Fault(AuditFault),
+    Other(Failure),
+}
+
+impl From<AuditFault> for Stopped {
+    fn from(fault: AuditFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Stopped> for Failure {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Fault(fault) => AuditCommandError::of(fault),
+            Stopped::Other(failure) => failure,
+        }
+    }
+}

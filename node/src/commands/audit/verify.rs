@@ -1,0 +1,84 @@
+//! `veilcast audit verify`.
+
+use serde_json::json;
+use veilcast::StreamId;
+use veilcast::audit::{AuditCheck, AuditEvent, AuditReport, LoggedEntry};
+
+use super::file::Export;
+use super::{AuditCommandError, Stopped, words};
+use crate::args::{AuditVerifyArgs, Shared};
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::session::Session;
+
+pub(super) fn run(args: &AuditVerifyArgs, shared: &Shared, output: Output) -> Result<(), Failure> {
+    let kept = args.since_head.as_deref().map(Export::open).transpose()?;
+    let kept = kept.as_ref().map(Export::head);
+    let mut count = Count { stream: args.stream.as_ref(), keys_given: 0, keys_refused: 0 };
+    let report = match &args.export {
+        Some(path) => {
+            let mut export = Export::open(path)?;
+            let mut check = AuditCheck::new(export.head(), kept).map_err(AuditCommandError::of)?;
+            while let Some(entry) = export.next()? {
+                check.take(&entry).map_err(AuditCommandError::of)?;
+                count.take(&entry);
+            }
+            Some(check.finish().map_err(AuditCommandError::of)?)
+        }
+        None => Session::open(shared)?.audit().verify::<Stopped>(kept, |entry| {
+            count.take(entry);
+            Ok(())
+        })?,
+    };
+    match report {
+        Some(report) => told(&report, &count, output),
+        None => output.result("there is no audit log yet", &json!({ "whole": true, "entries": 0 })),
+    }
+}
+
+/// What the entries looked at say, as far as they are of the stream.
+struct Count<'a> {
+    stream: Option<&'a StreamId>,
+    keys_given: u64,
+    keys_refused: u64,
+}
+
+impl Count<'_> {
+    fn take(&mut self, logged: &LoggedEntry) {
+        let event = &logged.entry.event;
+        if self.stream.is_some_and(|stream| event.stream() != Some(stream)) {
+            return;
+        }
+        match event {
+            AuditEvent::Given { keys, .. } => self.keys_given += keys.len() as u64,
+            // A span that was refused as a whole names no key.
+            AuditEvent::Refused { count, .. } => self.keys_refused += (*count).max(1),
+            _ => {}
+        }
+    }
+}
+
+fn told(report: &AuditReport, count: &Count<'_>, output: Output) -> Result<(), Failure> {
+    let AuditReport { head, first, entries, not_written, .. } = report;
+    let (given, refused) = (count.keys_given, count.keys_refused);
+    let of = count.stream.map_or_else(String::new, |stream| format!(" of {stream}"));
+    let mut lines = vec![
+        format!("the audit log is whole: {entries} entries, {first} to {}", head.sequence),
+        format!("{given} keys{of} given and {refused} refused, each counted where it is listed"),
+        words::of_head(head),
+    ];
+    if *not_written > 0 {
+        lines.push(format!("{not_written} entries were not written, by the log's own account"));
+    }
+    let json = json!({
+        "whole": true,
+        "first": first,
+        "entries": entries,
+        "not_written": not_written,
+        "stream": count.stream.map(StreamId::as_str),
+        "keys_given": given,
+        "keys_refused": refused,
+        "head": words::head_fields(head),
+    });
+    output.result(lines.join("\n"), &json)
+}
