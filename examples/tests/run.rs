@@ -39,10 +39,12 @@ async fn timed_subscription_on_a_chain_ends_with_its_time_and_nobody_else_notice
 }
 
 #[test]
-fn historical_keys_open_an_archive_for_a_late_buyer_and_not_for_a_stranger() {
+fn historical_keys_open_what_the_window_of_a_month_allows_and_open_it_again_without_the_publisher() {
     let text = run(env!("CARGO_BIN_EXE_historical_keys"));
-    assert!(text.contains("day 0: 10 degrees") && text.contains("day 4: 14 degrees"), "{text}");
-    assert!(text.contains("denied"), "{text}");
+    assert!(text.contains("108 messages of 30 days are stored, sealed under 27 keys"), "{text}");
+    assert!(text.contains("denied") && text.contains("  days 00 to 01: refused by policy, 4 messages"), "{text}");
+    assert!(!text.contains("day 21") && text.contains("day 23, 00:00") && text.contains("day 29, 18:00"), "{text}");
+    assert!(text.contains("the publisher is gone") && text.contains("0 key requests sent"), "{text}");
 }
 
 #[test]
