@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use support::*;
-use veilcast::client::{Client, ClientError, Delivery, Replay, StreamOptions, Subscription};
+use veilcast::client::{Client, ClientError, Delivery, GapFill, Replay, StreamOptions, Subscription};
 use veilcast::key_store::MemoryKeyStore;
 use veilcast::message::{Draft, compose};
 use veilcast::permission::{LocalRegistry, PermissionSource, StreamSettings};
@@ -354,6 +354,53 @@ async fn a_gap_is_filled_from_storage_and_what_nobody_has_is_reported_and_blocks
     });
     assert_eq!(until.await, lost);
     assert_eq!(next_text(&mut subscription).await, "5");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_subscription_fills_a_gap_from_storage_reports_what_nobody_has_and_asks_nobody_where_it_should_not() {
+    let net = Net::start().await;
+    let mut made = HandMade::start(&net, 7).await;
+    let store = Arc::new(MemoryMessageStore::new(StorageLimits::default()));
+    let node = net.join(net.builder(2).storage(store.clone(), [made.stream.clone()])).await;
+    node.registry().create_stream(&made.stream, 1, false).unwrap();
+    let mut off = config();
+    off.gap_fill = GapFill::Off;
+    let (reader, without) = (net.client(3).await, net.join(net.builder(4).config(off)).await);
+    for reader in [&reader, &without] {
+        node.grant(&made.stream, reader.user(), Permission::Subscribe, Period::ALWAYS).await.unwrap();
+        reader.add_encryption_key(&made.key, made.identity.user(), &made.stream).await.unwrap();
+    }
+    announced(&net, &made.stream, 1).await;
+    let mut filling = reader.subscribe(&made.stream).await.unwrap();
+    let mut telling = without.subscribe(&made.stream).await.unwrap();
+    within(net.relay.wait_for_peers(&made.part(), 3)).await;
+    made.say("1").await;
+    for subscription in [&mut filling, &mut telling] {
+        assert_eq!(next_text(subscription).await, "1");
+    }
+
+    // One that only the storage node was given.
+    let missed = made.message("2");
+    let at = missed.content().at;
+    store.append(SystemClock.now(), &[missed]).unwrap();
+    made.say("3").await;
+    for expected in ["2", "3"] {
+        match within(filling.next()).await {
+            Some(Delivery::Message(message)) => assert_eq!(message.text(), Some(expected)),
+            other => panic!("{other:?}"),
+        }
+    }
+    let gap = |event: &Event| match event {
+        Event::Gap { until, .. } => Some(*until),
+        _ => None,
+    };
+    assert_eq!(next_event(&mut telling, gap).await, at);
+    assert_eq!(next_text(&mut telling).await, "3");
+    // One that nobody was given.
+    let lost = made.message("4").content().at;
+    made.say("5").await;
+    assert_eq!(next_event(&mut filling, gap).await, lost);
+    assert_eq!(next_text(&mut filling).await, "5");
 }
 
 /// An owner whose record names a storage node, which goes by its records, and a reader with a grant.

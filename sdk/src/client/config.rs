@@ -22,12 +22,12 @@ pub enum SlowReader {
     Wait,
 }
 
-/// What becomes of gaps among the live messages of a subscription that began with stored ones
-/// ([`Client::subscribe_from`](super::Client::subscribe_from)).
+/// What becomes of gaps among the live messages of a subscription, where the stream has a storage node. Without one they are
+/// reported after [`IntakeLimits::gap_wait`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum GapFill {
-    /// They are reported after [`IntakeLimits::gap_wait`].
+    /// They are reported after [`IntakeLimits::gap_wait`], and no storage node is asked.
     Off,
     /// Storage nodes are asked once; what has not come after 3 s is reported as a gap.
     #[default]
@@ -37,7 +37,16 @@ pub enum GapFill {
 }
 
 impl GapFill {
-    /// How long a gap is waited for.
+    /// Tries to fill one gap.
+    pub(super) const fn tries(self) -> u32 {
+        match self {
+            Self::Off => 0,
+            Self::Light => 1,
+            Self::Full => 10,
+        }
+    }
+
+    /// How long a gap is waited for where there is a storage node.
     pub(super) fn wait(self, limits: &IntakeLimits) -> Duration {
         match self {
             Self::Off => limits.gap_wait,
@@ -99,7 +108,7 @@ pub struct ClientConfig {
     pub screen: ScreenLimits,
     /// How much the [audit log](crate::audit) keeps of what was given and refused; `None` writes none.
     pub audit: Option<AuditLimits>,
-    /// What becomes of gaps among live messages behind stored ones.
+    /// What becomes of gaps among live messages.
     pub gap_fill: GapFill,
     /// Answering readers, as a storage node.
     pub resend: ResendLimits,

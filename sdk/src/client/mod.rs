@@ -41,6 +41,7 @@ mod enforcing;
 mod error;
 mod fetching;
 mod finding;
+mod gaps;
 mod gate;
 mod handing;
 mod holders;

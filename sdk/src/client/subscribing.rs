@@ -16,8 +16,10 @@ use veilcast_key_store::{GroupKey, KeyId, KeyOrigin};
 
 use super::asking::Ask;
 use super::checks::{Checked, Checks};
+use super::config::GapFill;
 use super::depots;
 use super::error::ClientError;
+use super::gaps::{Filled, Gaps};
 use super::replaying::{self, Plan};
 use super::shared::{READER_KEYS, Reader, Shared, blocking};
 use super::stats::count;
@@ -209,6 +211,7 @@ struct Reading {
     ask_again: Instant,
     unchecked: Unchecked,
     checks: Checks,
+    gaps: Gaps,
     reported: HashMap<UserId, Timestamp>,
     kept: LruCache<UserId, Bucket>,
     kind: Kind,
@@ -224,8 +227,11 @@ impl Reading {
     fn new(shared: Arc<Shared>, stream: StreamId, limits: IntakeLimits, kind: Kind) -> Self {
         let mut intake = Intake::new(stream.clone(), limits);
         intake.look_again(shared.now(), shared.agreed_only(&stream));
+        // Behind history its reader fills them.
+        let strategy = if kind == Kind::Live { shared.config.gap_fill } else { GapFill::Off };
         Self {
             checks: Checks::new(shared.clone(), stream.clone()),
+            gaps: Gaps::new(shared.clone(), stream.clone(), strategy),
             shared,
             stream,
             intake,
@@ -259,6 +265,7 @@ impl Reading {
             if self.is_late() {
                 self.tick();
             }
+            self.gaps.note(self.intake.missing());
             self.pass_seam();
             if self.ending && self.is_settled() && self.seam.is_none() && self.ready.is_empty() {
                 break;
@@ -275,6 +282,11 @@ impl Reading {
                     self.checked(checked);
                     self.check_due();
                 }
+                filled = self.gaps.next(), if self.gaps.any_under_way() => match filled {
+                    Filled::Wait(wait) => self.intake.wait_longer(self.shared.now(), wait),
+                    Filled::Messages(messages) => self.messages(messages),
+                    Filled::Nothing => {}
+                },
                 permit = deliver.reserve(), if !self.ready.is_empty() => {
                     if let (Ok(permit), Some(delivery)) = (permit, self.ready.pop_front()) {
                         if matches!(delivery, Delivery::Message(_)) {

@@ -1,6 +1,7 @@
 //! The chains a subscription has met: their order, and what of them waits for keys. Keeps count of all it holds.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use lru::LruCache;
 use veilcast_key_store::KeyId;
@@ -8,6 +9,7 @@ use veilcast_key_store::KeyId;
 use super::limits::IntakeLimits;
 use super::order::{InOrder, Order, Patience, size_of};
 use crate::identity::UserId;
+use crate::stream::StreamPart;
 use crate::time::Timestamp;
 use crate::wire::{Encryption, MessageContent, MessageRef, Verified};
 
@@ -16,6 +18,20 @@ pub(super) type ChainName = (UserId, [u8; 16]);
 
 pub(super) fn name_of(content: &MessageContent) -> ChainName {
     (content.publisher, content.chain)
+}
+
+/// Messages of a chain that one behind them waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Missing {
+    /// In which partition.
+    pub part: StreamPart,
+    /// Of which publisher and chain.
+    pub chain: ChainName,
+    /// The last one before them.
+    pub after: MessageRef,
+    /// The last one missing.
+    pub until: MessageRef,
 }
 
 #[derive(Debug, Default)]
@@ -108,6 +124,25 @@ impl Chains {
             return None;
         }
         self.chains.iter().filter_map(|(_, chain)| chain.order.gap_until()).min()
+    }
+
+    /// What is waited for just now, as far as one before it was met.
+    pub(super) fn missing(&self) -> Vec<Missing> {
+        if self.waiting == 0 {
+            return Vec::new();
+        }
+        let missing = |(name, chain): (&ChainName, &Chain)| {
+            let ((after, until), first) = (chain.order.missing()?, chain.order.first_waiting()?);
+            Some(Missing { part: first.part.clone(), chain: *name, after, until })
+        };
+        self.chains.iter().filter_map(missing).collect()
+    }
+
+    /// Waits so long for gaps from now on, those of the present included.
+    pub(super) fn wait_longer(&mut self, now: Timestamp, gap_wait: Duration) {
+        self.limits.gap_wait = self.limits.gap_wait.max(gap_wait);
+        let until = now.plus(self.limits.gap_wait);
+        self.chains.iter_mut().for_each(|(_, chain)| chain.order.wait_longer(until));
     }
 
     pub(super) fn has_parked(&self, name: &ChainName) -> bool {

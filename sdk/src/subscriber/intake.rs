@@ -1,10 +1,11 @@
 //! Order, keys and opening, for the messages of one stream.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use veilcast_key_store::{GroupKey, KeyId};
 
-use super::chains::{ChainName, Chains, name_of};
+use super::chains::{ChainName, Chains, Missing, name_of};
 use super::keyring::{KeyName, Keyring, Opened, key_of};
 use super::limits::IntakeLimits;
 use super::order::InOrder;
@@ -134,6 +135,17 @@ impl Intake {
         }
         self.release(now, &mut effects);
         effects
+    }
+
+    /// What is missing between messages just now, and waited for.
+    pub fn missing(&self) -> Vec<Missing> {
+        self.chains.missing()
+    }
+
+    /// There is somebody who may have what is missing: gaps are waited for so long from now on, those of the present included,
+    /// unless they were for longer before.
+    pub fn wait_longer(&mut self, now: Timestamp, gap_wait: Duration) {
+        self.chains.wait_longer(now, gap_wait);
     }
 
     /// When [`Self::tick`] is next worth calling.

@@ -80,6 +80,33 @@ fn intake_with(author: &Author, held: &str) -> Intake {
 }
 
 #[test]
+fn what_is_missing_is_told_while_it_is_waited_for_and_waited_for_longer_where_somebody_may_have_it() {
+    let mut author = Author::new(1, "a");
+    let mut intake = intake_with(&author, "a");
+    let said = author.say_many(4);
+    let at = |n: usize| said[n].content().at;
+    intake.message(NOW, said[0].clone());
+    assert_eq!(intake.missing(), []);
+    intake.message(NOW, said[3].clone());
+    let chain = (author.user(), said[0].content().chain);
+    let missing = |after, until| Missing { part: stream().part(0).unwrap(), chain, after, until };
+    assert_eq!(intake.missing(), [missing(at(0), at(2))]);
+
+    intake.wait_longer(NOW, Duration::from_secs(3));
+    assert!(intake.tick(NOW.plus(Duration::from_millis(2999))).is_empty());
+    assert_eq!(texts(&intake.message(NOW, said[1].clone())), ["1"]);
+    assert_eq!(intake.missing(), [missing(at(1), at(2))]);
+    assert_eq!(texts(&intake.message(NOW, said[2].clone())), ["2", "3"]);
+    assert_eq!(intake.missing(), []);
+
+    // Never for ever.
+    let later = author.say_many(2);
+    assert!(intake.message(NOW, later[1].clone()).is_empty());
+    assert_eq!(texts(&intake.tick(NOW.plus(Duration::from_secs(3)))), ["5"]);
+    assert_eq!(intake.missing(), []);
+}
+
+#[test]
 fn a_message_of_another_stream_is_not_taken_in() {
     let mut author = Author::new(1, "a");
     let other = StreamId::of(UserId::from_bytes([7; 20]), "other").unwrap();

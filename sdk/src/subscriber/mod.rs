@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use veilcast_key_store::{GroupKey, KeyId};
 
+pub use chains::Missing;
 pub use history::{History, Hole, MAX_HOLES, check};
 pub use intake::Intake;
 pub use limits::IntakeLimits;

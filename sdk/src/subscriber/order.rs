@@ -98,6 +98,19 @@ impl Order {
         self.waiting.first_key_value().map(|(_, message)| message.content())
     }
 
+    /// The last one before the gap that is waited for, and the last one missing.
+    pub(super) fn missing(&self) -> Option<(MessageRef, MessageRef)> {
+        let (after, until) = self.last.zip(self.first_waiting()?.previous)?;
+        (until > after).then_some((after, until))
+    }
+
+    /// Waits for the present gap until then at least.
+    pub(super) fn wait_longer(&mut self, until: Timestamp) {
+        if !self.is_joining() {
+            self.gap_until = self.gap_until.map(|before| before.max(until));
+        }
+    }
+
     /// Goes on behind the first gap at once.
     pub(super) fn skip(&mut self, now: Timestamp, patience: Patience) -> Vec<InOrder> {
         let Some((at, message)) = self.waiting.pop_first() else { return Vec::new() };
