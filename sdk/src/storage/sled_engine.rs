@@ -16,7 +16,8 @@
 //! - A message is on disk when [`append`](super::MessageStore::append) returns: one atomic batch, flushed and synced; callers
 //!   that wait at the same time share one sync ([`veilcast_key_store::durable`]).
 //! - The tally changes in the batch that changes what it counts, so that it is right after a crash.
-//! - Memory is bounded by the page cache of [`StorageLimits`](super::StorageLimits) and one page of messages for each call.
+//! - Memory: the page cache of [`StorageLimits`](super::StorageLimits), one page of messages for each call, and what sled itself keeps of
+//!   each of its pages, which hold 8 to 16 entries: some 60 to 120 bytes for each message.
 
 mod keys;
 mod tally;
