@@ -7,6 +7,7 @@
 mod arrivals;
 pub mod fill;
 mod group;
+pub mod keep;
 mod pace;
 mod publish;
 mod raw;
@@ -21,6 +22,7 @@ use veilcast::{Identity, StreamId};
 pub use arrivals::Got;
 pub use fill::{Fill, FillSetup};
 pub use group::{Group, Run, Runs};
+pub use keep::{Keep, KeepSetup};
 pub use pace::Pace;
 pub use publish::{Publish, PublisherSetup, Sent};
 pub use subscribe::{Reader, ReaderSetup};
@@ -49,6 +51,7 @@ pub(crate) fn take_on(role: &str, setup: &str) -> Outcome<()> {
         Publish::ROLE => run(publish::run, setup),
         Reader::ROLE => run(subscribe::run, setup),
         Fill::ROLE => run(fill::run, setup),
+        Keep::ROLE => run(keep::run, setup),
         other => Err(format!("there is no role {other}").into()),
     }
 }
