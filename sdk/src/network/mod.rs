@@ -43,6 +43,7 @@ mod handle;
 mod inbound;
 mod listen;
 mod outbox;
+mod pulse;
 mod throttle;
 
 #[cfg(test)]

@@ -21,18 +21,24 @@ const LONGEST_RETRY: Duration = Duration::from_millis(320);
 
 impl<G: Gate> Driver<G> {
     pub(super) fn on_outgoing(&mut self, outgoing: Outgoing) {
-        self.outbox.push(outgoing);
-        self.take_outgoing();
+        self.take(Some(outgoing));
     }
 
     /// Moves what waits in the channel to the outbox, without waiting for more.
     pub(super) fn take_outgoing(&mut self) {
-        for _ in 0..self.outgoing.len() {
-            match self.outgoing.try_recv() {
-                Ok(outgoing) => self.outbox.push(outgoing),
-                Err(_) => break,
-            }
-        }
+        self.take(None);
+    }
+
+    fn take(&mut self, first: Option<Outgoing>) {
+        // No more than are there now: a publisher as fast as this task must not keep it here.
+        let waiting = self.outgoing.len();
+        let rest = std::iter::from_fn(|| self.outgoing.try_recv().ok()).take(waiting);
+        let sizes = first.into_iter().chain(rest).map(|outgoing| {
+            let size = outgoing.frame.len();
+            self.outbox.push(outgoing);
+            size
+        });
+        self.pulse.took(Instant::now(), sizes);
     }
 
     pub(super) fn send_outbox(&mut self, now: Instant) {

@@ -35,6 +35,7 @@ use super::{
     handle::Command,
     inbound::{Answer, Inbound},
     outbox::Outbox,
+    pulse::Pulse,
     throttle::Flow,
 };
 
@@ -87,6 +88,7 @@ struct Driver<G: Gate> {
 
     outgoing: mpsc::Receiver<Outgoing>,
     outbox: Outbox,
+    pulse: Pulse,
     /// When to try refused batches again, and how long to pause after the next refusal.
     retry: Option<Instant>,
     retry_pause: Duration,
@@ -153,6 +155,7 @@ impl<G: Gate> Driver<G> {
             commands,
             outgoing,
             outbox: Outbox::new(limits.batch.min(limits.max_frame), limits.batch_frames),
+            pulse: Pulse::new(limits.batch.min(limits.max_frame), Instant::now()),
             retry: None,
             retry_pause: gossip::FIRST_RETRY,
             flushes: Vec::new(),
@@ -214,10 +217,11 @@ impl<G: Gate> Driver<G> {
     }
 
     async fn turn(&mut self) -> Turn<G::Accepted> {
-        let next_time = self.next_time(Instant::now());
+        let now = Instant::now();
+        let (next_time, rest) = (self.next_time(now), self.pulse.rest(now));
         tokio::select! {
             command = self.commands.recv() => Turn::Command(command),
-            Some(outgoing) = self.outgoing.recv() => Turn::Outgoing(outgoing),
+            Some(outgoing) = self.outgoing.recv(), if rest.is_none() => Turn::Outgoing(outgoing),
             event = self.swarm.select_next_some() => Turn::Swarm(Box::new(event)),
             checked = self.checks.next() => Turn::Checked(checked),
             () = self.deliveries.advance() => Turn::Delivered,
@@ -237,8 +241,9 @@ impl<G: Gate> Driver<G> {
         self.flow.set_paused(self.checks.is_crowded() || self.deliveries.is_crowded(now));
     }
 
-    fn next_time(&self, now: Instant) -> Option<Instant> {
+    fn next_time(&mut self, now: Instant) -> Option<Instant> {
         [
+            self.pulse.rest(now),
             self.retry,
             self.bootstrap.next_due(),
             self.lookups.values().filter_map(|lookup| lookup.finish_at).min(),
