@@ -12,7 +12,7 @@ use crate::child::{Command, Parent};
 /// Keys added with one wait for the disk.
 const AT_ONCE: u64 = 4096;
 /// How long each key was in use, milliseconds.
-pub const PERIOD: u64 = 1000;
+const PERIOD: u64 = 1000;
 
 /// How many keys to add; answered when they are on disk and the store is closed.
 #[derive(Debug, Serialize, Deserialize)]
