@@ -13,7 +13,7 @@ pub(crate) use spend::Purse;
 use veilcast::key_store::RecordStore;
 use veilcast::permission::ethereum::{ChainConfig, Deployment, EthereumRegistry, FollowConfig};
 
-use crate::args::ChainArgs;
+use crate::args::{ChainArgs, Registry, RegistryArgs};
 
 /// The registry that the command line names. Nobody is asked yet.
 pub(crate) fn open(deployment: Deployment, args: &ChainArgs) -> Result<EthereumRegistry, ChainFailure> {
@@ -28,7 +28,15 @@ pub(crate) fn open(deployment: Deployment, args: &ChainArgs) -> Result<EthereumR
     builder.build().map_err(ChainFailure::Setup)
 }
 
-/// The same, following the contract's events: what a publisher needs to know of ends, and whoever wants a list.
+/// Finds out whether a contract that decides can be asked at all: whoever reads needs to know first, and which endpoint failed.
+pub(crate) async fn verify(args: &RegistryArgs) -> Result<(), ChainFailure> {
+    match args.named() {
+        Registry::Chain(deployment) => Ok(open(deployment, &args.chain)?.verify().await?),
+        Registry::Kept(_) => Ok(()),
+    }
+}
+
+/// The registry that the command line names, following the contract's events: what a publisher needs to know of ends, and whoever wants a list.
 pub(crate) fn follow(
     deployment: Deployment,
     args: &ChainArgs,

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use veilcast::Refusal;
 use veilcast::client::ClientError;
 use veilcast::exchange::{FetchFailure, HistoryPolicyError};
 use veilcast::identity::KeystoreError;
@@ -144,6 +145,7 @@ impl Failure {
             Self::KeyFetch(error) => error.exit(),
             Self::Registry(RegistryError::Period(_)) | Self::Grant(GrantError::Period(_)) => Exit::Usage,
             Self::GrantInput(error) => error.exit(),
+            Self::Client(ClientError::NotPermitted { refusal: Refusal::Unavailable { .. }, .. }) => Exit::Failed,
             Self::Client(ClientError::Refused { .. } | ClientError::NotPermitted { .. }) => Exit::Refused,
             Self::Client(ClientError::FetchFailed { failure: FetchFailure::Refused(_), .. }) => Exit::Refused,
             Self::Client(ClientError::StreamId(_) | ClientError::Backwards { .. }) => Exit::Usage,
@@ -274,6 +276,9 @@ const fn stream_hint(error: &StreamIdError) -> &'static str {
 
 fn client_hint(error: &ClientError) -> Option<&'static str> {
     match error {
+        ClientError::NotPermitted { refusal: Refusal::Unavailable { .. }, .. } => {
+            Some("try again; -v tells what the registry answers (--registry, --rpc)")
+        }
         ClientError::NotPermitted { .. } => {
             Some("check the stream id and which --data-dir is used (veilcast identity show); its owner can grant it")
         }

@@ -147,6 +147,11 @@ async fn a_registry_that_cannot_be_asked_says_which_endpoint_failed_and_how() {
         .failed(1, &["cannot be reached", "127.0.0.1:1"]);
     show("polygon", &["--rpc", &market.chain.url]).failed(1, &["is on chain 31337, not 137"]);
     show(USER, &["--rpc", &market.chain.url]).failed(1, &["no contract at"]);
+    let stream = format!("{}/prices", home.address());
+    for command in [&["subscribe", &stream][..], &["resend", &stream, "--last", "1"], &["publish", &stream]] {
+        let down = ["--listen", LOCAL, "--registry", &contract, "--rpc", "http://127.0.0.1:1"];
+        home.run(&[command, &down].concat()).failed(1, &["127.0.0.1:1", "cannot be reached", "--rpc"]);
+    }
     let down = show(&contract, &["--rpc", "http://127.0.0.1:1/secret-of-a-customer", "-v"]);
     assert!(!down.stderr.contains("secret-of"), "{down:#?}");
 }

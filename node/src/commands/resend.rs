@@ -10,6 +10,7 @@ use veilcast::{Event, Message, Refusal, Timestamp};
 
 use super::subscribe::{events, print};
 use crate::args::{ResendArgs, Shared};
+use crate::chain;
 use crate::commands::now;
 use crate::connect;
 use crate::exit::Exit;
@@ -32,6 +33,8 @@ pub(crate) async fn run(
     mut stop: Interrupt,
 ) -> Result<Exit, Failure> {
     let session = Session::open(&shared)?;
+    let Some(verified) = stop.or(chain::verify(&args.registry)).await else { return Ok(Exit::Failed) };
+    verified?;
     let Some(started) = stop.or(connect::start(session, &args.network, &args.registry, config(&args), output)).await
     else {
         return Ok(Exit::Failed);

@@ -12,6 +12,7 @@ use veilcast::key_store::KeyId;
 use veilcast::{Event, Refusal, UserId};
 
 use crate::args::{Shared, SubscribeArgs};
+use crate::chain;
 use crate::connect;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -30,6 +31,8 @@ pub(crate) async fn run(
     mut stop: Interrupt,
 ) -> Result<Exit, Failure> {
     let session = Session::open(&shared)?;
+    let Some(verified) = stop.or(chain::verify(&args.registry)).await else { return Ok(Exit::Done) };
+    verified?;
     let Some(started) = stop.or(connect::start(session, &args.network, &args.registry, config(&args), output)).await
     else {
         return Ok(Exit::Done);
