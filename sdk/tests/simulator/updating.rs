@@ -178,6 +178,9 @@ impl Publisher {
     fn hand_out(&mut self, env: &mut Env, stream: &StreamId, stored: &StoredKey, circle: Option<&Circle>) {
         let (now, place) = (self.clock(env), self.place());
         let Some(office) = &mut self.office else { return };
+        // A key that is current counts from now, however late it is dated because a clock was set back.
+        let current = office.desks.get(stream).and_then(|desk| desk.schedule.current());
+        let is_current = current.is_some_and(|current| current.id() == stored.key.id());
         let of_stream = office.holders.iter().filter(|((of, _), _)| of == stream);
         let holders: Vec<_> = of_stream.map(|((_, user), holder)| (*user, holder.clone())).collect();
         for (user, (at, public_key)) in holders {
@@ -192,7 +195,7 @@ impl Publisher {
                 }
                 continue;
             }
-            let since = Timestamp::from_millis(stored.since).max(now);
+            let since = if is_current { now } else { Timestamp::from_millis(stored.since).max(now) };
             let may = env.may_subscribe(self.number, stream, user)
                 && env.may_subscribe_then(self.number, stream, user, since);
             env.must(may, "no key without a grant", || format!("publisher {} pushes to {user}", self.number));
