@@ -290,6 +290,24 @@ async fn a_publisher_that_was_down_at_the_end_rekeys_by_itself_once_it_is_back_e
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_started_with_another_source_rekeys_by_itself_for_whom_that_does_not_know() {
+    let desk = Desk::open().await;
+    let (knows, mut subscription) = desk.reader(3, Period::ALWAYS).await;
+    desk.net.ready(&desk.publisher, &desk.stream, 1).await;
+    say(&desk.publisher, &desk.stream, "one").await;
+    assert_eq!(next_text(&mut subscription).await, "one");
+    desk.publisher.stop().await;
+    let another = Arc::new(LocalRegistry::new(Arc::new(MemoryKeyStore::default())));
+    another.create_stream(&desk.stream, 1, false).unwrap();
+    let again = desk.net.builder(1).store(desk.store.clone()).clock(desk.clock.clone()).permissions(another);
+    let again = desk.net.join(again).await;
+    until(async || desk.keys_made() == 2).await;
+    say(&again, &desk.stream, "two").await;
+    assert_eq!(desk.keys_made(), 2, "once");
+    until(async || again.holders(&desk.stream).await.unwrap().iter().all(|holder| holder.user != knows.user())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_it_is_switched_off_nothing_is_rekeyed() {
     let desk = Desk::open().await;
     let mut off = config();

@@ -47,6 +47,8 @@ pub(super) struct StreamPublisher {
     info: Option<(StreamInfo, Timestamp, u64)>,
     /// When the source was asked for what it told last.
     told: Option<Instant>,
+    /// Whether those it told of were compared with those who were given keys, of whom another source may have told before the start.
+    compared: bool,
     /// When it was last looked who was given keys, because the source could not tell who subscribes.
     supposed: Option<Instant>,
     announced: HashMap<u32, Timestamp>,
@@ -81,6 +83,7 @@ impl Shared {
             sealing: None,
             info: None,
             told: None,
+            compared: false,
             supposed: None,
             announced: HashMap::new(),
         };
@@ -222,6 +225,11 @@ async fn change_key_where_due(
     Ok(())
 }
 
+/// The owner and this publisher, of whom no list need tell.
+fn is_served_always(shared: &Shared, stream: &StreamId, user: UserId) -> bool {
+    user == shared.user || stream.owner() == Some(user)
+}
+
 /// Whether the key in use may have to be replaced, messages or no messages.
 pub(super) async fn is_watched(shared: &Shared, stream: &StreamId, publisher: &mut StreamPublisher) -> bool {
     // A key that was made before a ring decided is not in use, and no other takes its place.
@@ -330,6 +338,7 @@ impl StreamPublisher {
             Ok(subscribers) => {
                 self.ends.learn(now, changes, Some(subscribers));
                 self.supposed = None;
+                self.compare(shared, stream, now).await;
             }
             Err(refusal) => {
                 self.ends.learn(now, changes, None);
@@ -354,6 +363,21 @@ impl StreamPublisher {
         !self.ends.ended().is_empty() || self.ends.is_blind() || self.ends.was_public(info.public_until)
     }
 
+    /// Once after the start: who was given keys, and is on no list.
+    async fn compare(&mut self, shared: &Shared, stream: &StreamId, now: Timestamp) {
+        if self.compared {
+            return;
+        }
+        match shared.holders.known(stream).await {
+            Ok(holders) => {
+                let listed = holders.iter().filter(|holder| !is_served_always(shared, stream, holder.user));
+                self.ends.compare(now, listed.map(|holder| (holder.user, holder.last)));
+                self.compared = true;
+            }
+            Err(error) => tracing::warn!(%stream, %error, "cannot tell yet who was given keys before the start"),
+        }
+    }
+
     /// The source cannot tell who subscribes: goes by what was known, and by who was given keys under which grants.
     async fn suppose(&mut self, shared: &Shared, stream: &StreamId, now: Timestamp, refusal: Refusal) {
         if self.supposed.is_some_and(|at| at.elapsed() < SUPPOSE_EVERY) {
@@ -368,7 +392,8 @@ impl StreamPublisher {
                     user: holder.user,
                     grant: Grant::new(Permission::Subscribe, holder.grant),
                 };
-                self.ends.suppose(now, holders.into_iter().map(of));
+                let listed = holders.into_iter().filter(|holder| !is_served_always(shared, stream, holder.user));
+                self.ends.suppose(now, listed.map(of));
             }
             Err(error) => tracing::warn!(%stream, %error, "cannot tell who was given keys either"),
         }

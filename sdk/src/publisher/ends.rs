@@ -4,6 +4,9 @@
 //! name and not by comparing clocks: a revocation in the very millisecond of a rekey, or one dated earlier because a clock
 //! was set back, is not among them and causes another rekey. One too many is the safe side; one too few is not.
 //!
+//! Who was on a list, or was given a key, and is on the next whole list no more has ended, too: a chain was reorganised, or another
+//! source decides now. The moment is when that was seen, or when the last key was given.
+//!
 //! Endings are remembered by name for a day. What is older than that at a rekey counts as covered, or the list would grow
 //! for as long as the stream lives.
 
@@ -30,6 +33,8 @@ type Ending = (Option<UserId>, Timestamp);
 pub struct EndWatch {
     covered: Covered,
     known: Vec<Subscriber>,
+    /// Who is on no list any more, since when, and was not shut out.
+    gone: BTreeMap<UserId, Timestamp>,
     ended: Vec<UserId>,
     /// The earliest end that was ahead when it was last looked.
     next: Option<Timestamp>,
@@ -81,6 +86,7 @@ impl EndWatch {
         let answered = subscribers.is_some();
         self.asked = changes;
         if let Some(subscribers) = subscribers {
+            self.miss(now, &subscribers);
             (self.known, self.settled) = (subscribers, Some(changes));
         }
         if now < self.covered.floor {
@@ -98,6 +104,31 @@ impl EndWatch {
         let known: BTreeSet<UserId> = self.known.iter().map(|one| one.user).collect();
         self.known.extend(holders.into_iter().filter(|one| !known.contains(&one.user)));
         self.look(now);
+    }
+
+    /// The source told of everybody for the first time since the start, and these were given keys, each for the last time then: who
+    /// is not among those it told of has ended.
+    pub fn compare(&mut self, now: Timestamp, holders: impl IntoIterator<Item = (UserId, Timestamp)>) {
+        let listed: BTreeSet<UserId> = self.known.iter().map(|one| one.user).collect();
+        let covered = &self.covered;
+        let unlisted = holders.into_iter().filter(|(user, _)| !listed.contains(user));
+        self.gone.extend(unlisted.filter(|(user, last)| !covered.holds(&(Some(*user), *last))));
+        self.look(now);
+    }
+
+    /// Who is known and not among `listed` is gone, unless its end was shut out; who is listed is not.
+    fn miss(&mut self, now: Timestamp, listed: &[Subscriber]) {
+        let listed: BTreeSet<UserId> = listed.iter().map(|one| one.user).collect();
+        let is_out = |one: &Subscriber| {
+            let covered = |void| self.covered.holds(&(Some(one.user), void));
+            one.grant.is_over_at(now) && one.grant.voids_at(now).all(covered)
+        };
+        let missed = self.known.iter().filter(|one| !listed.contains(&one.user) && !is_out(one));
+        let missed: Vec<UserId> = missed.map(|one| one.user).collect();
+        self.gone.retain(|user, _| !listed.contains(user));
+        for user in missed {
+            self.gone.entry(user).or_insert(now);
+        }
     }
 
     /// Who ended and was not shut out since, as far as [`Self::learn`] was told.
@@ -150,7 +181,10 @@ impl EndWatch {
     pub fn rekeyed(&mut self, now: Timestamp, public_until: Option<Timestamp>) -> Vec<u8> {
         let mut endings: BTreeSet<_> = self.endings(now).map(|(who, void)| (void, who)).collect();
         endings.extend(public_until.map(|until| (until, None)));
+        // Of whom no list tells any more a later start may be told by the keys he was given.
+        endings.append(&mut self.covered.named);
         self.covered = Covered::at(now, endings);
+        self.gone.clear();
         (self.unsaved, self.settled) = (false, Some(self.asked));
         self.look(now);
         self.covered.write()
@@ -192,7 +226,8 @@ impl EndWatch {
             let user = s.user;
             s.grant.voids_at(now).map(move |void| (Some(user), void))
         };
-        self.known.iter().flat_map(of)
+        let gone = self.gone.iter().map(|(user, since)| (Some(*user), *since));
+        self.known.iter().flat_map(of).chain(gone)
     }
 }
 
@@ -384,10 +419,53 @@ mod tests {
         // Renewed meanwhile, as far as whoever gave him the next key knows: one rekey too many.
         watch.suppose(at(21), [until(1, at(40)), until(2, at(30))]);
         assert_eq!(watch.ended(), [user(1)]);
-        watch.learn(at(21), 1, Some(vec![until(1, at(40))]));
+        watch.learn(at(21), 1, Some(vec![until(1, at(40)), until(2, at(50))]));
         assert!(watch.ended().is_empty(), "the source's word counts more");
         watch.learn(at(31), 1, None);
         assert!(watch.ended().is_empty());
+    }
+
+    #[test]
+    fn whoever_was_on_a_list_and_is_on_none_any_more_has_ended_once() {
+        let mut watch = watching(at(10), vec![until(1, at(100)), until(2, at(100)), revoked(3, at(5))]);
+        assert_eq!(watch.ended(), [user(3)]);
+        watch.rekeyed(at(11), None);
+        watch.learn(at(12), 1, Some(vec![until(1, at(100))]));
+        assert_eq!(watch.ended(), [user(2)], "the third was shut out before");
+        watch.learn(at(13), 2, None);
+        assert_eq!(watch.ended(), [user(2)]);
+        let record = watch.rekeyed(at(13), None);
+        watch.learn(at(14), 3, Some(vec![until(1, at(100))]));
+        assert!(watch.ended().is_empty());
+        let mut watch = EndWatch::resume(Some(&record));
+        watch.learn(at(15), 0, Some(vec![until(1, at(100))]));
+        assert!(watch.ended().is_empty());
+    }
+
+    #[test]
+    fn whoever_is_on_the_list_again_before_a_rekey_has_not_ended() {
+        let mut watch = watching(at(10), vec![until(1, at(100))]);
+        watch.learn(at(11), 1, Some(vec![]));
+        assert_eq!(watch.ended(), [user(1)]);
+        watch.learn(at(12), 2, Some(vec![until(1, at(100))]));
+        assert!(watch.ended().is_empty());
+    }
+
+    #[test]
+    fn a_holder_whom_the_first_list_after_a_start_does_not_name_has_ended_once() {
+        let mut watch = watching(at(10), vec![]);
+        let listed = || Some(vec![until(1, at(100))]);
+        let holders = [(user(1), at(5)), (user(2), at(6))];
+        for n in 0..3 {
+            let record = watch.rekeyed(at(20 + n), None);
+            watch = EndWatch::resume(Some(&record));
+            watch.learn(at(20 + n), 0, listed());
+            watch.compare(at(20 + n), holders);
+            assert_eq!(watch.ended().contains(&user(2)), n == 0);
+            assert!(!watch.ended().contains(&user(1)));
+        }
+        watch.compare(at(30), [(user(2), at(25))]);
+        assert_eq!(watch.ended(), [user(2)], "he was given a key since");
     }
 
     #[test]
