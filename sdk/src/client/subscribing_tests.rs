@@ -256,6 +256,7 @@ async fn a_gap_is_given_up_in_time_while_another_chain_never_pauses() {
 async fn a_publisher_that_carries_keys_without_end_makes_its_reader_store_no_more_than_the_limit() {
     const CARRIED: usize = 8;
     let alone = Alone::start().await;
+    alone.knows_its_publisher().await;
     let (mut reading, mut writer) = (alone.reading(), alone.writer(1));
     let (publisher, scope) = (writer.user(), crate::scope(writer.user(), &alone.stream));
     reading.news(KeyNews::Arrived { publisher, key: key(0), by: Arrival::Store });
