@@ -230,12 +230,12 @@ async fn a_node_that_leaves_messages_out_is_found_out_and_another_fills_in() {
     let (honest, whole) = depot.storing(2, 1).await;
     depot.say(0..30).await;
     holds(&honest, 30).await;
-    // The other one has all but some in the middle, and all but the last ones.
+    // The other one has all but some in the middle, and but the last ones.
     let part = depot.stream.part(0).unwrap();
     let kept = whole.read(&Query::everything(part)).unwrap().messages;
     let lossy = Arc::new(MemoryMessageStore::new(StorageLimits::default()));
     let now = Timestamp::from_millis(u64::MAX / 2);
-    for (_, stored) in kept.iter().enumerate().filter(|(n, _)| !(10..15).contains(n)) {
+    for (_, stored) in kept.iter().enumerate().filter(|(n, _)| !(10..15).contains(n) && *n < 27) {
         let message = Received::<MessageContent>::decode(&stored.envelope).unwrap().verify().unwrap();
         lossy.append(now, &[message]).unwrap();
     }
@@ -255,7 +255,7 @@ async fn a_node_that_leaves_messages_out_is_found_out_and_another_fills_in() {
     // Alone, it cannot hide what is missing.
     honest.stop().await;
     let (texts, events) = rest(reader.resend(&depot.stream, Replay::from(Timestamp::ZERO)).await.unwrap()).await;
-    assert_eq!(texts, [numbers(0..10), numbers(15..30)].concat());
+    assert_eq!(texts, [numbers(0..10), numbers(15..27)].concat());
     assert!(events.iter().any(|event| matches!(event, Event::Gap { .. })), "{events:?}");
 }
 
@@ -507,4 +507,42 @@ async fn records_assign_streams_only_of_owners_that_were_named_to_a_node_that_go
         let found = raw.network.get_record(StorageRecord::dht_key(&of(&owner), slot)).await.unwrap();
         assert!(found.is_empty());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_goes_on_behind_the_message_where_it_was_left() {
+    let depot = Depot::new().await;
+    let (node, store) = depot.storing(2, 1).await;
+    depot.say(0..20).await;
+    holds(&node, 20).await;
+    let reader = depot.reader(3).await;
+    let part = depot.stream.part(0).unwrap();
+    let places: Vec<_> = store.read(&Query::everything(part)).unwrap().messages.iter().map(|m| m.place).collect();
+    for left in [0, 11, 19] {
+        let (texts, events) = rest(reader.resend(&depot.stream, Replay::after(places[left])).await.unwrap()).await;
+        assert_eq!(texts, numbers(left as u32 + 1..20));
+        let messages = 19 - left as u64;
+        assert_eq!(events.last(), Some(&Event::HistoryEnd { messages, complete: true }), "{events:?}");
+        assert!(!events.iter().any(|event| matches!(event, Event::Gap { .. })), "{events:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_node_that_asks_for_patience_is_waited_for_and_everything_is_read() {
+    let depot = Depot::new().await;
+    let store = Arc::new(MemoryMessageStore::new(StorageLimits::default()));
+    let mut config = config();
+    config.resend.page = 3;
+    config.resend.per_requester.per_second = 20;
+    config.resend.per_requester.burst = 1;
+    let builder = depot.net.builder(2).permissions(depot.source()).storage(store, [depot.stream.clone()]);
+    let node = depot.net.join(builder.config(config)).await;
+    depot.net.ready(&depot.publisher, &depot.stream, 1).await;
+    depot.announced(1).await;
+    depot.say(0..30).await;
+    holds(&node, 30).await;
+    let reader = depot.reader(3).await;
+    let (texts, events) = rest(reader.resend(&depot.stream, Replay::from(Timestamp::ZERO)).await.unwrap()).await;
+    assert_eq!(texts, numbers(0..30));
+    assert!(!events.iter().any(|event| matches!(event, Event::StorageFault { .. })), "{events:?}");
 }

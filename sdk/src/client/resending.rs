@@ -32,7 +32,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, from: PeerId, envelope: &Bytes)
     };
     let request = ticket.request().clone();
     let page = match permitted(shared, storage, &peer, &request).await {
-        Ok(()) => read(storage, &request).await,
+        Ok(()) => read(shared, storage, &request).await,
         Err(refusal) => Err(refusal),
     };
     let looked_at = page.as_ref().map_or(0, |page| page.looked_at);
@@ -84,7 +84,7 @@ async fn show(shared: &Arc<Shared>, request: &ResendRequest) -> Shown {
 }
 
 /// When it is this page's turn: a few threads read, whoever asks.
-async fn read(storage: &Storage, request: &ResendRequest) -> Result<Page, Refusal> {
+async fn read(shared: &Shared, storage: &Storage, request: &ResendRequest) -> Result<Page, Refusal> {
     let unavailable = Refusal::Unavailable { retry_after: STORE_RETRY };
     if storage.has_failed() {
         return Err(unavailable);
@@ -92,8 +92,8 @@ async fn read(storage: &Storage, request: &ResendRequest) -> Result<Page, Refusa
     let far_back = looks_far_back(&request.span);
     let _long = if far_back { storage.long_reads.acquire().await.ok() } else { None };
     let _turn = storage.reads.acquire().await;
-    let (store, request) = (storage.store.clone(), request.clone());
-    let page = blocking(move || storage::read(&*store, &request));
+    let (store, request, most) = (storage.store.clone(), request.clone(), shared.config.resend.page);
+    let page = blocking(move || storage::read(&*store, &request, most));
     page.await.unwrap_or(Err(StorageError::Broken)).map_err(|error| {
         tracing::error!(%error, "the message store cannot be read");
         unavailable

@@ -1,17 +1,17 @@
 //! A storage node's answer to a request that was admitted and permitted.
 
-use super::{Beginning, MOST_MESSAGES, MessageStore, Page, Query, StorageError};
+use super::{Beginning, MessageStore, Page, Query, StorageError};
 use crate::identity::Identity;
 use crate::permission::Refusal;
 use crate::time::Timestamp;
 use crate::wire::{ResendPage, ResendRequest, Span, Verified, WireError};
 
-/// What the store has of what is asked for: one page. What was looked at to find where the last so many begin counts as well.
+/// What the store has of what is asked for: one page of so many messages at most. What was looked at to find where the last so many begin counts as well.
 ///
 /// # Errors
 /// As [`MessageStore::read`].
-pub fn read(store: &dyn MessageStore, request: &ResendRequest) -> Result<Page, StorageError> {
-    let query = Query::everything(request.part.clone()).filter(request.filter).after(request.after).most(MOST_MESSAGES);
+pub fn read(store: &dyn MessageStore, request: &ResendRequest, most: usize) -> Result<Page, StorageError> {
+    let query = Query::everything(request.part.clone()).filter(request.filter).after(request.after).most(most);
     let (query, looked_at) = match request.span {
         Span::Range { from, to } => (query.between(from, to), 0),
         Span::Last(n) => {

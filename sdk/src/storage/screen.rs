@@ -44,6 +44,12 @@ pub struct ResendLimits {
     pub reads: usize,
     /// Of them such as look far back for where the last so many messages begin.
     pub long_reads: usize,
+    /// Messages on a page at most; never more than [`MOST_MESSAGES`](super::MOST_MESSAGES).
+    pub page: usize,
+    /// Request ids remembered against replay.
+    pub replay_capacity: NonZeroUsize,
+    /// Peers, and requesters, whose rate is remembered.
+    pub rate_capacity: NonZeroUsize,
 }
 
 /// Messages looked at that cost as much as a page.
@@ -65,6 +71,9 @@ impl Default for ResendLimits {
             at_once: 4,
             reads: 16,
             long_reads: 2,
+            page: super::MOST_MESSAGES,
+            replay_capacity: REMEMBERED,
+            rate_capacity: RATES,
         }
     }
 }
@@ -77,8 +86,8 @@ impl ResendLimits {
             per_peer: self.per_peer,
             per_subscriber: self.per_requester,
             total: self.total,
-            replay_capacity: REMEMBERED,
-            rate_capacity: RATES,
+            replay_capacity: self.replay_capacity,
+            rate_capacity: self.rate_capacity,
             ..ScreenLimits::default()
         }
     }

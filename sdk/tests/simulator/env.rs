@@ -43,6 +43,11 @@ pub(crate) struct Figures {
     pub(crate) most_held_bytes: u64,
     pub(crate) most_asked_per_key: u64,
     pub(crate) most_remembered: u64,
+    /// Histories read to their end, messages read by those readers, and storage nodes that failed them.
+    pub(crate) histories: u64,
+    pub(crate) replayed: u64,
+    pub(crate) storage_faults: u64,
+    pub(crate) most_replay_held: u64,
 }
 
 pub(crate) struct Env {

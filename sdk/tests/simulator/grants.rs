@@ -13,6 +13,8 @@ use crate::network::Place;
 pub(crate) enum Source {
     Publisher(usize),
     Readers,
+    /// The one that storage nodes share.
+    Depots,
 }
 
 impl Source {
@@ -20,7 +22,7 @@ impl Source {
     fn place(self) -> Option<Place> {
         match self {
             Self::Publisher(number) => Some(Place::Publisher(number)),
-            Self::Readers => None,
+            Self::Readers | Self::Depots => None,
         }
     }
 }

@@ -12,6 +12,7 @@
 //! - `publisher`, `updating`, `answering`: a publisher's host. `subscriber`, `asking`, `opening`, `measure`: a
 //!   subscriber's.
 //! - `hostile`, `forging`, `ambush`: peers that do not play by the rules.
+//! - `archive`: storage nodes that lie, leave out, lag and crash, and readers of what they keep.
 //! - `grants`, `facts`, `rules`, `journal`: the truth, kept without the core's help. `verdict`, `probes`: the checks after a run.
 //!
 //! `./scripts/simulate 100000` runs so many seeds and prints its figures, `./scripts/simulate --seed 7` one seed and its course:
@@ -22,6 +23,7 @@
 mod access;
 mod ambush;
 mod answering;
+mod archive;
 mod asking;
 mod clocks;
 #[allow(dead_code, reason = "the tests over real sockets ask a disk for more")]

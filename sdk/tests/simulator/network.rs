@@ -9,6 +9,7 @@ use veilcast::exchange::Checked;
 use veilcast::stream::StreamPart;
 use veilcast::wire::RequestId;
 
+use crate::archive::Happening;
 use crate::opening::Opened;
 use crate::plan::Action;
 
@@ -74,6 +75,8 @@ pub(crate) enum Event {
     /// A publisher's life looks for ends that come.
     Look(usize, usize),
     Act(Action),
+    /// Of storage nodes and their readers.
+    Archive(Happening),
 }
 
 /// Chances are per mille.

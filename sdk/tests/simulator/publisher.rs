@@ -17,10 +17,11 @@ use veilcast::wire::{Encryption, Frame, MessageContent, RequestId, Verified};
 use veilcast::{Timestamp, UserId, scope};
 
 use crate::access::ready;
+use crate::archive::Happening;
 use crate::disk::Disk;
 use crate::env::{Env, subscribing};
 use crate::facts::MessageFact;
-use crate::network::{Body, Place};
+use crate::network::{Body, Event, Place};
 use crate::rules::{Rules, Used};
 
 /// Table of what the last rekey shut out, by stream, as the shell keeps it.
@@ -270,6 +271,7 @@ impl Publisher {
         for subscriber in 0..env.subscribers.len() {
             env.send(self.place(), Place::Subscriber(subscriber), Body::Frame(part.clone(), frame.clone()));
         }
+        env.net.at(env.now, Event::Archive(Happening::Said(part, frame)));
     }
 }
 

@@ -125,6 +125,11 @@ impl fmt::Display for Report {
             "largest seen: {} keys pending, {} messages parked, {} out of order, {} bytes held, {} request ids; one key asked for {} times",
             n.most_pending, n.most_parked, n.most_waiting, n.most_held_bytes, n.most_remembered, n.most_asked_per_key
         )?;
+        writeln!(
+            f,
+            "{} histories read, {} messages from storage and behind it, {} storage nodes that failed a reader; {} messages held at most",
+            n.histories, n.replayed, n.storage_faults, n.most_replay_held
+        )?;
         match largest_resident() {
             Some(kib) => write!(f, "largest resident memory: {} MiB", kib / 1024),
             None => write!(f, "largest resident memory: not known on this system"),
@@ -164,6 +169,10 @@ impl Figures {
         self.most_waiting = self.most_waiting.max(other.most_waiting);
         self.most_held_bytes = self.most_held_bytes.max(other.most_held_bytes);
         self.most_remembered = self.most_remembered.max(other.most_remembered);
+        self.histories += other.histories;
+        self.replayed += other.replayed;
+        self.storage_faults += other.storage_faults;
+        self.most_replay_held = self.most_replay_held.max(other.most_replay_held);
         self.most_asked_per_key = self.most_asked_per_key.max(other.most_asked_per_key);
     }
 }

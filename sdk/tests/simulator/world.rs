@@ -10,6 +10,7 @@ use veilcast::permission::{LocalRegistry, Period};
 use veilcast::stream::StreamId;
 use veilcast::{Permission, Timestamp};
 
+use crate::archive::Archive;
 use crate::clocks::Clocks;
 use crate::env::{Broken, Env, Figures};
 use crate::facts::Facts;
@@ -40,6 +41,7 @@ pub(crate) struct World {
     pub(crate) subscribers: Vec<Subscriber>,
     pub(crate) hostile: Hostile,
     pub(crate) tight: bool,
+    archive: Archive,
     /// How far clocks are off while nobody sets them.
     skews: Vec<(Place, i64)>,
 }
@@ -54,6 +56,7 @@ pub(crate) fn run(seed: u64, loud: bool) -> Outcome {
     world.run();
     if world.env.broken.is_none() {
         verdict::judge(&mut world);
+        world.archive.judge(&mut world.env);
     }
     let Env { trace, figures, broken, .. } = world.env;
     Outcome { hash: trace.hash(), figures, broken }
@@ -74,7 +77,7 @@ impl World {
         let subscribers: Vec<Subscriber> =
             subscribers.map(|(n, own)| Subscriber::new(n, seed, of(own), intake, asking)).collect();
         let hostile = Hostile::new(&mut rng);
-        let env = Env {
+        let mut env = Env {
             now: START,
             rng,
             net: Network::new(plan.weather),
@@ -90,7 +93,8 @@ impl World {
             last_act: plan.acts.iter().map(|(at, _)| *at).max().unwrap_or(START),
         };
         let (tight, skews) = (plan.tight, plan.skews.clone());
-        let mut world = Self { env, streams, publishers, subscribers, hostile, tight, skews };
+        let archive = Archive::new(seed, plan, &streams, &mut env);
+        let mut world = Self { env, streams, publishers, subscribers, hostile, tight, archive, skews };
         for (place, skew) in &plan.skews {
             world.env.clocks.set(*place, 0, *skew);
         }
@@ -145,6 +149,7 @@ impl World {
             Event::Checked(number, life, from, checked) => self.publishers[number].checked(env, life, from, *checked),
             Event::Look(number, life) => self.publishers[number].look_ahead(env, life),
             Event::Unreachable(number, life, id) => self.subscribers[number].unreachable(env, life, id),
+            Event::Archive(what) => self.archive.happen(env, what),
             Event::Act(action) => {
                 env.note(format_args!("{action:?}"));
                 self.act(action);
@@ -209,6 +214,7 @@ impl World {
         for stream in &self.streams {
             self.env.readers.revoke(stream, user, Permission::Publish, Timestamp::from_millis(now)).unwrap();
             self.env.grants.take_back((Source::Readers, stream.clone(), user, Permission::Publish), now);
+            self.archive.expel(stream, user, now);
         }
     }
 

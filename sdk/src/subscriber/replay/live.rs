@@ -1,11 +1,13 @@
 //! What comes live behind the history, and what is missing of it.
 
+use std::collections::BTreeMap;
+
 use super::merge::{Merge, Merged, Node, up_to};
 use super::{ReplayEffect, Replayer, Standing, Step};
 use crate::subscriber::StorageFault;
 use crate::subscriber::history::Hole;
 use crate::time::Timestamp;
-use crate::wire::{MessageContent, Verified};
+use crate::wire::{MessageContent, MessageRef, Verified};
 
 /// Gaps that storage nodes are asked about.
 #[derive(Debug, Default)]
@@ -23,8 +25,10 @@ struct Fill {
     merge: Option<Merge>,
     found: bool,
     /// Of a chain that nobody met, the messages that came: handed on behind what is missing.
-    behind: Vec<Verified<MessageContent>>,
+    behind: Behind,
 }
+
+type Behind = BTreeMap<MessageRef, Verified<MessageContent>>;
 
 impl Live {
     pub(super) fn next_wake(&self) -> Option<Timestamp> {
@@ -55,9 +59,7 @@ impl Replayer {
             if content.at.timestamp < oldest && !self.courses[number].history.knows(content) {
                 continue;
             }
-            if let Some(message) = self.pass_one(step, number, message) {
-                passed.push(message);
-            }
+            self.pass_one(step, number, message, &mut passed);
         }
         if !passed.is_empty() {
             step.effects.push(ReplayEffect::Feed(passed));
@@ -69,29 +71,41 @@ impl Replayer {
         step: &mut Step<'_>,
         course: usize,
         message: Verified<MessageContent>,
-    ) -> Option<Verified<MessageContent>> {
+        passed: &mut Vec<Verified<MessageContent>>,
+    ) {
         let content = message.content();
         let chain = (content.publisher, content.chain);
         let room = self.live.held() < self.limits.held_back;
-        let same = |fill: &&mut Fill| fill.course == course && fill.hole.chain == chain && !fill.behind.is_empty();
-        let waiting = self.live.fills.iter_mut().find(same);
-        if let Some(fill) = waiting.filter(|_| room) {
-            self.courses[course].history.note(content);
-            fill.behind.push(message);
-            return None;
+        let same = |fill: &Fill| fill.course == course && fill.hole.chain == chain && !fill.behind.is_empty();
+        if let Some(number) = self.live.fills.iter().position(same) {
+            if room {
+                self.courses[course].history.note(content);
+                self.live.fills[number].behind.insert(content.at, message);
+                return;
+            }
+            // Too much waits: it goes on without what is missing.
+            let fill = self.live.fills.swap_remove(number);
+            fill.merge.into_iter().for_each(|merge| merge.forget(&mut self.calls));
+            self.tell_missing(step, course, &fill.hole, &fill.behind, fill.hole.until);
+            passed.extend(fill.behind.into_values());
         }
-        let Some(hole) = self.courses[course].history.live(content) else { return Some(message) };
+        let Some(hole) = self.courses[course].history.live(content) else { return passed.push(message) };
         let tries_left = if self.fillers().is_empty() { 0 } else { self.limits.fill_tries };
-        if tries_left == 0 || self.live.fills.len() >= self.limits.fills {
-            return Some(message);
+        // The subscription waits for what is missing in a chain that it knows; the beginning of another it would not miss.
+        let waits = hole.after.is_none();
+        if tries_left == 0 || self.live.fills.len() >= self.limits.fills || (waits && !room) {
+            self.tell_beginning(step, course, &hole, Some(hole.until));
+            return passed.push(message);
         }
         // It may only have come by a longer way; and a storage node has to store it first.
         let at = step.now.steady.plus(self.limits.fill_after);
-        // The subscription waits for what is missing in a chain that it knows; the beginning of another it would not miss.
-        let waits = hole.after.is_none() && room;
-        let (behind, passed) = if waits { (vec![message], None) } else { (Vec::new(), Some(message)) };
+        let mut behind = BTreeMap::new();
+        if waits {
+            behind.insert(content.at, message);
+        } else {
+            passed.push(message);
+        }
         self.live.fills.push(Fill { course, hole, tries_left, at, merge: None, found: false, behind });
-        passed
     }
 
     /// Whoever may have what is missing, also nodes that could not be reached before.
@@ -104,10 +118,22 @@ impl Replayer {
         for mut fill in std::mem::take(&mut self.live.fills) {
             if !self.try_to_fill(step, &mut fill) {
                 self.live.fills.push(fill);
-            } else if !fill.behind.is_empty() {
-                step.effects.push(ReplayEffect::Feed(fill.behind));
+                continue;
+            }
+            if !fill.found {
+                self.tell_missing(step, fill.course, &fill.hole, &fill.behind, fill.hole.until);
+            }
+            if !fill.behind.is_empty() {
+                step.effects.push(ReplayEffect::Feed(fill.behind.into_values().collect()));
             }
         }
+    }
+
+    /// Up to what is there: some of it may have come live meanwhile.
+    fn tell_missing(&self, step: &mut Step<'_>, course: usize, hole: &Hole, behind: &Behind, until: MessageRef) {
+        let first = behind.values().next().map(Verified::content);
+        let until = first.filter(|first| first.at <= until).map_or(Some(until), |first| first.previous);
+        self.tell_beginning(step, course, hole, until);
     }
 
     /// Whether it is filled, or given up.
@@ -115,9 +141,9 @@ impl Replayer {
         if fill.merge.is_none() && fill.at <= step.now.steady {
             let history = &self.courses[fill.course].history;
             let (part, wanted) = (history.part().clone(), history.wanted_for(&fill.hole));
-            let nodes = self.fillers();
+            let (nodes, early) = (self.fillers(), early(fill));
             fill.tries_left = fill.tries_left.saturating_sub(1);
-            fill.merge = Some(self.merge(step, &nodes, &part, wanted));
+            fill.merge = Some(self.merge(step, &nodes, &part, wanted).with(early.into_iter()));
         }
         while let Some(mut merge) = fill.merge.take() {
             let mut faults = Vec::new();
@@ -147,9 +173,19 @@ impl Replayer {
 
     fn found_live(&mut self, step: &mut Step<'_>, fill: &mut Fill, mut messages: Vec<Verified<MessageContent>>) {
         up_to(fill.hole.until, &mut messages);
-        if !messages.is_empty() {
+        if let Some(first) = messages.first() {
+            if let (false, Some(until)) = (fill.found, first.content().previous) {
+                self.tell_missing(step, fill.course, &fill.hole, &fill.behind, until);
+            }
             fill.found = true;
             step.effects.push(ReplayEffect::Feed(messages));
         }
     }
+}
+
+/// What came live late, and belongs among what is missing.
+fn early(fill: &mut Fill) -> Vec<Verified<MessageContent>> {
+    let mut early = std::mem::take(&mut fill.behind);
+    fill.behind = early.extract_if(.., |at, _| *at > fill.hole.until).collect();
+    early.into_values().collect()
 }

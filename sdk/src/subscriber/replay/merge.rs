@@ -11,6 +11,7 @@ use crate::identity::UserId;
 use crate::storage::Place;
 use crate::stream::StreamPart;
 use crate::subscriber::StorageFault;
+use crate::subscriber::history::Hole;
 use crate::time::Timestamp;
 use crate::wire::{MessageContent, MessageRef, Span, Verified};
 
@@ -130,6 +131,13 @@ impl Merge {
 
     pub(super) fn pages(&self) -> u32 {
         self.pages
+    }
+
+    /// Whether what is missing there was asked for.
+    pub(super) fn reaches_back_to(&self, hole: &Hole) -> bool {
+        let (publisher, chain) = hole.chain;
+        let from = hole.after.map(|at| Place { at, publisher, chain });
+        self.wanted.1.is_none_or(|began| from.is_some_and(|from| from >= began))
     }
 
     /// Who takes part and has not failed.
@@ -300,21 +308,18 @@ impl Merge {
             State::Page(messages, next) => Some((messages.front().map(|m| Place::from(m.content()))?, messages, next)),
             _ => None,
         });
-        let mut full = None;
-        let mut unknown: Option<Place> = None;
-        let mut all_ended = true;
+        let (mut full, mut least, mut all_ended) = (None, None, true);
         let mut places = std::collections::BTreeSet::new();
         for (first, messages, next) in pages {
             all_ended &= next.is_none();
             places.extend(messages.iter().map(|message| Place::from(message.content())));
-            match next {
-                None if messages.len() >= n => full = full.max(Some(first)),
-                None => {}
-                Some(_) if messages.len() >= n => full = full.max(Some(first)),
-                Some(_) => unknown = Some(unknown.map_or(first, |least| least.min(first))),
+            least = Some(least.map_or(first, |least: Place| least.min(first)));
+            if messages.len() >= n {
+                full = full.max(Some(first));
             }
         }
-        let begin = if all_ended { places.iter().rev().nth(n.saturating_sub(1)).copied() } else { full.or(unknown) };
+        // Where more pages are to come, nobody knows yet how many there are.
+        let begin = if all_ended { places.iter().rev().nth(n.saturating_sub(1)).copied() } else { full.or(least) };
         let Some(begin) = begin else { return };
         for lane in &mut self.lanes {
             if let State::Page(messages, _) = &mut lane.state {
@@ -330,16 +335,15 @@ impl Merge {
 
     /// Much is to come: not all of it from everybody.
     fn spare_some(&mut self, begin: Place, calls: &mut Calls) {
-        let has_it = |lane: &Lane| lane.first.is_some_and(|first| first <= begin);
-        let mut kept = 0;
-        for lane in &mut self.lanes {
-            if has_it(lane) && kept < self.copies {
-                kept += 1;
-            } else if matches!(lane.state, State::Page(..)) {
-                lane.calls().for_each(|call| calls.forget(call));
-                lane.ahead = None;
-                lane.state = State::Spared;
-            }
+        // Those that begin early enough come first.
+        let mut order: Vec<usize> = (0..self.lanes.len()).collect();
+        order.sort_by_key(|number| self.lanes[*number].first.is_none_or(|first| first > begin));
+        let reading = |number: &usize| matches!(self.lanes[*number].state, State::Page(..));
+        let spared: Vec<usize> = order.into_iter().filter(reading).skip(self.copies).collect();
+        for (_, lane) in self.lanes.iter_mut().enumerate().filter(|(number, _)| spared.contains(number)) {
+            lane.calls().for_each(|call| calls.forget(call));
+            lane.ahead = None;
+            lane.state = State::Spared;
         }
     }
 }

@@ -21,6 +21,7 @@ mod merge;
 mod wanted;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rand_core::Rng;
@@ -97,8 +98,6 @@ pub struct Replayer {
     held: Held,
     live: Live,
     complete: bool,
-    /// When it began, by the wall clock.
-    begun: Timestamp,
 }
 
 /// A storage node.
@@ -196,7 +195,6 @@ impl Replayer {
             held: Held::default(),
             live: Live::default(),
             complete: true,
-            begun: Timestamp::ZERO,
         }
     }
 
@@ -204,7 +202,6 @@ impl Replayer {
     pub fn found(&mut self, now: Moment, nodes: Vec<UserId>, rng: &mut dyn Rng) -> Vec<ReplayEffect> {
         self.step(now, rng, |this, step| {
             if matches!(this.phase, Phase::Looking) {
-                this.begun = now.clock;
                 let known = |name| Known { name, standing: Standing::Sound };
                 this.nodes = nodes.into_iter().map(known).collect();
                 this.phase = this.begin_part(step);
@@ -439,16 +436,19 @@ impl Replayer {
         Progress::Goes(Phase::Reading(merge))
     }
 
-    /// Everybody else is asked for what is missing, and live messages that wait are looked through for it.
+    /// Everybody else is asked for what is missing, and live messages that wait are looked through for it. Whoever is being read
+    /// is asked as well, where he was asked for later messages only.
     fn ask_others(&mut self, step: &mut Step<'_>, merge: &Merge, hole: &Hole) -> Merge {
-        let readers: Vec<Node> = merge.nodes().collect();
+        let readers: Vec<Node> = merge.nodes().filter(|_| merge.reaches_back_to(hole)).collect();
         let sound = |(n, known): &(usize, &Known)| {
             known.standing == Standing::Sound && readers.iter().all(|(reader, _)| reader != n)
         };
         let others = self.nodes.iter().enumerate().filter(sound).map(|(n, known)| (n, known.name));
         let others: Vec<Node> = others.take(self.limits.nodes).collect();
         let (part, wanted) = (self.course().history.part().clone(), self.course().history.wanted_for(hole));
-        let spare: Vec<_> = self.held.of_hole(&part, hole).collect();
+        let history = &self.courses[self.at].history;
+        let within = |content: &MessageContent| hole.after.is_some() || history.begins_before(Place::from(content));
+        let spare: Vec<_> = self.held.of_hole(&part, hole).filter(|message| within(message.content())).collect();
         self.merge(step, &others, &part, wanted).with(spare.into_iter())
     }
 
@@ -464,11 +464,11 @@ impl Replayer {
         up_to(hole.until, &mut messages);
         let Some(first) = messages.first() else { return 0 };
         if found == 0 {
-            self.tell_beginning(step, hole, first.content().previous);
+            self.tell_beginning(step, self.at, hole, first.content().previous);
         }
         // A chain that is cut off at its beginning may be older than the node keeps anything.
         let old = first.content().at.timestamp < step.now.clock.minus(self.limits.lag);
-        if !filling.told && hole.after.is_some() && old {
+        if !filling.told && hole.after.is_some() && filling.merge.reaches_back_to(hole) && old {
             filling.told = true;
             let publisher = first.content().publisher;
             step.effects.extend(filling.merge.nodes().map(|(_, node)| withheld(node, publisher)));
@@ -482,36 +482,31 @@ impl Replayer {
     /// Where nobody has the beginning of a chain, the subscription cannot know that it is missing.
     fn tell_unfilled(&mut self, step: &mut Step<'_>, hole: &Hole, found: u64) {
         if found == 0 {
-            self.tell_beginning(step, hole, Some(hole.until));
+            self.tell_beginning(step, self.at, hole, Some(hole.until));
         }
     }
 
-    fn tell_beginning(&mut self, step: &mut Step<'_>, hole: &Hole, until: Option<MessageRef>) {
-        let (_, after, _) = self.course().history.wanted_for(hole);
+    fn tell_beginning(&self, step: &mut Step<'_>, course: usize, hole: &Hole, until: Option<MessageRef>) {
+        let (Some(until), None) = (until, hole.after) else { return };
+        let history = &self.courses[course].history;
         let (publisher, chain) = hole.chain;
-        if hole.after.is_none()
-            && let Some(until) = until
-            && self.course().history.begins_before(Place { at: until, publisher, chain })
-        {
-            let from = match self.replay.span {
+        if history.begins_before(Place { at: until, publisher, chain }) {
+            let (span, after, _) = history.wanted_for(hole);
+            let from = match span {
                 Span::Range { from, .. } => from,
                 Span::Last(_) => Timestamp::ZERO,
             };
-            let begin = MessageRef { timestamp: from.minus(std::time::Duration::from_millis(1)), sequence: u32::MAX };
-            let after = after.map_or(begin, |after| after.at);
+            let after = match after {
+                Some(place) if Place { at: place.at, publisher, chain } <= place => place.at,
+                // A message of this chain at the same moment is missing as well.
+                Some(place) => before(place.at),
+                None => before(MessageRef { timestamp: from, sequence: 0 }),
+            };
             step.effects.push(ReplayEffect::Tell(Event::Gap { publisher, after, until }));
         }
     }
 
-    fn feed(&mut self, step: &mut Step<'_>, mut messages: Vec<Verified<MessageContent>>) {
-        if let (Span::Last(n), false) = (self.replay.span, self.goes_live) {
-            // Behind the last n others may have come meanwhile.
-            let left = usize::try_from(n.saturating_sub(self.course().fed)).unwrap_or(usize::MAX);
-            let newer = |message: &Verified<MessageContent>| message.content().at.timestamp >= self.begun;
-            while messages.len() > left && messages.last().is_some_and(newer) {
-                messages.pop();
-            }
-        }
+    fn feed(&mut self, step: &mut Step<'_>, messages: Vec<Verified<MessageContent>>) {
         self.course().fed += messages.len() as u64;
         if !messages.is_empty() {
             step.effects.push(ReplayEffect::Feed(messages));
@@ -563,6 +558,14 @@ impl Replayer {
     fn tell_end(&self, step: &mut Step<'_>) {
         let messages = self.courses.iter().map(|course| course.fed).sum();
         step.effects.push(ReplayEffect::Tell(Event::HistoryEnd { messages, complete: self.complete }));
+    }
+}
+
+/// The last place in a chain before this one.
+fn before(at: MessageRef) -> MessageRef {
+    match at.sequence.checked_sub(1) {
+        Some(sequence) => MessageRef { sequence, ..at },
+        None => MessageRef { timestamp: at.timestamp.minus(Duration::from_millis(1)), sequence: u32::MAX },
     }
 }
 

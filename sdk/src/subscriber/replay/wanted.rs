@@ -20,7 +20,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// The last `n` messages of each partition, at most 1,000,000.
+    /// The last `n` messages of each partition, at most 1,000,000, and those that are stored behind them meanwhile.
     pub fn last(n: u64) -> Self {
         Self::of(Span::Last(n.clamp(1, 1_000_000)))
     }
