@@ -342,6 +342,27 @@ impl PermissionSource for Slow {
     }
 }
 
+/// A node that stores this stream, may hold 20 messages whose authors are yet to be checked, and goes by this source.
+async fn short_of_room(net: &Net, source: Arc<Slow>, clock: Arc<ManualClock>, stream: &StreamId) -> Client {
+    let store: Arc<dyn MessageStore> = Arc::new(MemoryMessageStore::new(StorageLimits::default()));
+    let mut small = config();
+    small.intake.parked = 20;
+    let builder = net.builder(2).permissions(source).clock(clock).config(small);
+    let node = net.join(builder.storage(store, [stream.clone()])).await;
+    within(net.relay.wait_for_peers(&stream.part(0).unwrap(), 1)).await;
+    node
+}
+
+/// So many are stored in the end, and none was given up.
+async fn stored_all(node: &Client, messages: u64) {
+    until(async || {
+        let counts = node.storage_counts().unwrap();
+        assert_eq!((counts.unchecked, counts.refused), (0, 0), "{counts:?}");
+        counts.stored == messages
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_while_a_slow_permission_source_is_asked_again_about_a_publisher_who_goes_on() {
     let (net, clock) = (Net::start().await, Arc::new(ManualClock::at(SystemClock.now())));
@@ -349,12 +370,7 @@ async fn nothing_is_lost_while_a_slow_permission_source_is_asked_again_about_a_p
     let registry = Arc::new(LocalRegistry::new(Arc::new(MemoryKeyStore::default())));
     registry.create_stream(&made.stream, 1, false).unwrap();
     let source = Arc::new(Slow { inner: registry, held: watch::Sender::new(false) });
-    let store: Arc<dyn MessageStore> = Arc::new(MemoryMessageStore::new(StorageLimits::default()));
-    let mut small = config();
-    small.intake.parked = 20;
-    let builder = net.builder(2).permissions(source.clone()).clock(clock.clone()).config(small);
-    let node = net.join(builder.storage(store, [made.stream.clone()])).await;
-    within(net.relay.wait_for_peers(&made.part(), 1)).await;
+    let node = short_of_room(&net, source.clone(), clock.clone(), &made.stream).await;
     made.say("first").await;
     until(async || node.storage_counts().unwrap().stored == 1).await;
 
@@ -366,12 +382,26 @@ async fn nothing_is_lost_while_a_slow_permission_source_is_asked_again_about_a_p
     }
     until(async || node.stats().messages_received >= 101).await;
     source.held.send_replace(false);
-    until(async || {
-        let counts = node.storage_counts().unwrap();
-        assert_eq!((counts.unchecked, counts.refused), (0, 0), "{counts:?}");
-        counts.stored == 101
-    })
-    .await;
+    stored_all(&node, 101).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_while_a_slow_permission_source_gives_a_storage_node_its_first_answer() {
+    let (net, clock) = (Net::start().await, Arc::new(ManualClock::at(SystemClock.now())));
+    let mut made = HandMade::start_unlisted(&net, 7).await;
+    // Somebody else's stream: owners are never strangers.
+    made.stream = StreamId::of(identity(8).user(), "s").unwrap();
+    let registry = Arc::new(LocalRegistry::new(Arc::new(MemoryKeyStore::default())));
+    registry.create_stream(&made.stream, 1, false).unwrap();
+    registry.grant(&made.stream, made.identity.user(), Permission::Publish, Period::ALWAYS, SystemClock.now()).unwrap();
+    let source = Arc::new(Slow { inner: registry, held: watch::Sender::new(true) });
+    let node = short_of_room(&net, source.clone(), clock, &made.stream).await;
+    for n in 0..100 {
+        made.say(&n.to_string()).await;
+    }
+    until(async || node.stats().messages_received >= 100).await;
+    source.held.send_replace(false);
+    stored_all(&node, 100).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 //! A message that was taken in is not lost to slowness here. While the permission source is being asked about authors who were
 //! permitted before, and half of what may wait for that waits, no more is taken from the inbox; the inbox is bounded in bytes,
 //! and the network waits behind it. Authors of whom nothing good is known hold nobody up: beyond the limits theirs go first.
+//! Only until there was an answer about anybody are they waited for as well, for nobody is known before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(super) struct Keeper {
     stream: StreamId,
     unchecked: Unchecked,
     checks: Checks,
+    /// Whether the permission source has answered about anybody yet.
+    answered: bool,
     batch: Vec<Verified<MessageContent>>,
     bytes: usize,
     /// Room in the inbox of what lies in the batch.
@@ -43,6 +46,7 @@ impl Keeper {
             checks: Checks::new(shared.clone(), stream.clone()),
             shared,
             stream,
+            answered: false,
             batch: Vec::new(),
             bytes: 0,
             room: Vec::new(),
@@ -97,7 +101,11 @@ impl Keeper {
 
     /// Whether the next frame may come. An answer that is on its way is waited for; one that is put off is not.
     fn takes_more(&self) -> bool {
-        !self.unchecked.is_half_full_of_known() || !self.checks.any_under_way()
+        let is_half_full = match self.answered {
+            true => self.unchecked.is_half_full_of_known(),
+            false => self.shared.config.intake.is_half(self.unchecked.held()),
+        };
+        !is_half_full || !self.checks.any_under_way()
     }
 
     fn has_room(&self) -> bool {
@@ -143,6 +151,7 @@ impl Keeper {
     }
 
     fn checked(&mut self, storage: &Storage, (author, answer): Checked) {
+        self.answered = true;
         match answer {
             Ok(_) => self.unchecked.take(author).into_iter().for_each(|message| self.keep(message)),
             Err(refusal) => match refusal.retry_after() {

@@ -45,6 +45,7 @@ mod gaps;
 mod gate;
 mod handing;
 mod holders;
+mod incoming;
 mod keeping;
 mod opening;
 mod peer_key;

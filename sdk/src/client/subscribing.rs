@@ -20,6 +20,7 @@ use super::config::GapFill;
 use super::depots;
 use super::error::ClientError;
 use super::gaps::{Filled, Gaps};
+use super::incoming::{Incoming, Item};
 use super::replaying::{self, Plan};
 use super::shared::{READER_KEYS, Reader, Shared, blocking};
 use super::stats::count;
@@ -205,8 +206,13 @@ fn begin(
 struct Reading {
     shared: Arc<Shared>,
     stream: StreamId,
+    limits: IntakeLimits,
+    /// What came and is yet to be taken in.
+    incoming: Incoming,
     intake: Intake,
     ready: VecDeque<Delivery>,
+    /// Deliveries that wait before nothing more is taken in.
+    room: usize,
     unasked: VecDeque<(UserId, KeyId)>,
     ask_again: Instant,
     unchecked: Unchecked,
@@ -234,8 +240,11 @@ impl Reading {
             gaps: Gaps::new(shared.clone(), stream.clone(), strategy),
             shared,
             stream,
+            limits,
+            incoming: Incoming::default(),
             intake,
             ready: VecDeque::new(),
+            room: usize::MAX,
             unasked: VecDeque::new(),
             ask_again: Instant::now(),
             unchecked: Unchecked::new(limits),
@@ -257,7 +266,7 @@ impl Reading {
         deliver: mpsc::Sender<Delivery>,
     ) {
         self.messages(first);
-        let room = deliver.max_capacity();
+        self.room = deliver.max_capacity();
         loop {
             // Keys are always taken in, and before frames: a message must not be judged by what was held, or agreed on, before
             // the news that came ahead of it. Frames only while the application keeps up. Nothing in here waits for anybody.
@@ -265,6 +274,7 @@ impl Reading {
             if self.is_late() {
                 self.tick();
             }
+            self.take_incoming();
             self.gaps.note(self.intake.missing());
             self.pass_seam();
             if self.ending && self.is_settled() && self.seam.is_none() && self.ready.is_empty() {
@@ -295,8 +305,8 @@ impl Reading {
                         permit.send(delivery);
                     }
                 }
-                frame = frames.recv(), if self.ready.len() < room && self.takes_more() => match frame {
-                    Some(fed) => self.feed(fed),
+                frame = frames.recv(), if self.incoming.is_empty() && self.takes_more() => match frame {
+                    Some(fed) => self.incoming.push(fed),
                     None => break,
                 },
                 () = tokio::time::sleep(pause) => self.tick(),
@@ -306,10 +316,13 @@ impl Reading {
         frames.close();
         news.close();
         while let Ok(fed) = frames.try_recv() {
-            match fed {
-                Feed::Messages(messages) => self.last_messages(messages),
-                Feed::Tell(event) => self.ready.push_back(Delivery::Event(event)),
-                Feed::End => {}
+            self.incoming.push(fed);
+        }
+        while let Some(item) = self.incoming.pop() {
+            match item {
+                Item::Message(message) => self.last_message(message),
+                Item::Tell(event) => self.ready.push_back(Delivery::Event(event)),
+                Item::End => {}
             }
         }
         while let Some(delivery) = self.ready.pop_front() {
@@ -321,20 +334,32 @@ impl Reading {
         leave(&shared, &stream, &parts).await;
     }
 
-    fn feed(&mut self, fed: Feed) {
-        match fed {
-            Feed::Messages(messages) => self.messages(messages),
-            Feed::Tell(event @ Event::HistoryEnd { .. }) => {
-                let until = (self.kind == Kind::PastThenLive).then(|| Instant::now() + SEAM);
-                self.seam = Some((event, until));
+    /// One after another, as long as there is room.
+    fn take_incoming(&mut self) {
+        while self.takes_more()
+            && let Some(item) = self.incoming.pop()
+        {
+            match item {
+                Item::Message(message) => self.message(message),
+                Item::Tell(event @ Event::HistoryEnd { .. }) => {
+                    let until = (self.kind == Kind::PastThenLive).then(|| Instant::now() + SEAM);
+                    self.seam = Some((event, until));
+                }
+                Item::Tell(event) => self.ready.push_back(Delivery::Event(event)),
+                Item::End => self.ending = true,
             }
-            Feed::Tell(event) => self.ready.push_back(Delivery::Event(event)),
-            Feed::End => self.ending = true,
         }
     }
 
     fn takes_more(&self) -> bool {
-        !self.ending && self.seam.is_none() && !(self.in_the_past && self.intake.is_half_full())
+        let has_room = self.ready.len() < self.room && !(self.in_the_past && self.is_half_full());
+        has_room && !self.ending && self.seam.is_none()
+    }
+
+    /// Whether half of what may wait does: for keys, for what comes before it, and for word of its author. The past waits then,
+    /// so that however long that takes nothing of it is lost.
+    fn is_half_full(&self) -> bool {
+        self.limits.is_half(self.intake.held() + self.unchecked.held())
     }
 
     /// Whether nothing waits for a key, an earlier message or a permission source.
@@ -383,25 +408,25 @@ impl Reading {
 
     /// Signature checked already; now the permission to publish, then order and key.
     fn messages(&mut self, messages: Vec<Verified<MessageContent>>) {
-        for message in messages {
-            let publisher = message.content().publisher;
-            let waits = self.unchecked.waits_for(publisher);
-            match self.shared.checked(&self.stream, publisher, Permission::Publish).filter(|_| !waits) {
-                Some(Ok(_)) => self.take_in(message),
-                Some(Err(refusal)) => self.report_intruder(publisher, refusal),
-                None => self.hold(message),
-            }
+        messages.into_iter().for_each(|message| self.message(message));
+    }
+
+    fn message(&mut self, message: Verified<MessageContent>) {
+        let publisher = message.content().publisher;
+        let waits = self.unchecked.waits_for(publisher);
+        match self.shared.checked(&self.stream, publisher, Permission::Publish).filter(|_| !waits) {
+            Some(Ok(_)) => self.take_in(message),
+            Some(Err(refusal)) => self.report_intruder(publisher, refusal),
+            None => self.hold(message),
         }
     }
 
     /// The end: no answer is waited for any more.
-    fn last_messages(&mut self, messages: Vec<Verified<MessageContent>>) {
-        for message in messages {
-            let publisher = message.content().publisher;
-            let check = || self.shared.check(&self.stream, publisher, Permission::Publish).now_or_never();
-            if !self.unchecked.waits_for(publisher) && matches!(check(), Some(Ok(_))) {
-                self.take_in(message);
-            }
+    fn last_message(&mut self, message: Verified<MessageContent>) {
+        let publisher = message.content().publisher;
+        let check = || self.shared.check(&self.stream, publisher, Permission::Publish).now_or_never();
+        if !self.unchecked.waits_for(publisher) && matches!(check(), Some(Ok(_))) {
+            self.take_in(message);
         }
     }
 

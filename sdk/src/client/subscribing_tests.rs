@@ -34,7 +34,7 @@ impl Alone {
         Self::with_source(None).await
     }
 
-    async fn with_source(source: Option<Arc<Hangs>>) -> Self {
+    async fn with_source(source: Option<Arc<dyn PermissionSource>>) -> Self {
         let (store, clock) = (Arc::new(MemoryKeyStore::default()), Arc::new(ManualClock::at(NOW)));
         let config = ClientConfig { rsa_ahead: false, ..ClientConfig::default() };
         let builder = Client::builder(identity(1)).store(store.clone()).clock(clock.clone()).config(config);
@@ -174,6 +174,95 @@ impl PermissionSource for Hangs {
     fn changes(&self) -> u64 {
         0
     }
+}
+
+/// Answers nobody until it is told to, and then that everybody may do everything.
+struct Late(tokio::sync::watch::Sender<bool>);
+
+impl Late {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(tokio::sync::watch::Sender::new(false)))
+    }
+
+    fn answers_now(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl PermissionSource for Late {
+    fn check<'a>(
+        &'a self,
+        _: &'a StreamId,
+        _: UserId,
+        permission: Permission,
+        _: Timestamp,
+    ) -> Answer<'a, Result<Grant, Refusal>> {
+        Box::pin(async move {
+            let _ = self.0.subscribe().wait_for(|answers| *answers).await;
+            Ok(Grant::new(permission, Period::ALWAYS))
+        })
+    }
+
+    fn subscribers<'a>(&'a self, _: &'a StreamId) -> Answer<'a, Result<Vec<Subscriber>, Refusal>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn stream<'a>(&'a self, _: &'a StreamId) -> Answer<'a, Result<Option<StreamInfo>, Refusal>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn changes(&self) -> u64 {
+        0
+    }
+}
+
+/// Whoever can go on without anything from outside has done so.
+async fn settled() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The messages, and what was told beside them, to the end.
+async fn to_the_end(mut reads: Subscription) -> (Vec<Message>, Vec<Event>) {
+    let (mut messages, mut events) = (Vec::new(), Vec::new());
+    while let Some(delivery) = reads.next().await {
+        match delivery {
+            Delivery::Message(message) => messages.push(message),
+            Delivery::Event(event) => events.push(event),
+        }
+    }
+    (messages, events)
+}
+
+#[tokio::test]
+async fn a_permission_source_that_answers_late_loses_nothing_of_a_long_history() {
+    const PAGE: usize = 1000;
+    let source = Late::new();
+    let alone = Alone::with_source(Some(source.clone())).await;
+    let (shared, mut writer) = (&alone.client.shared, alone.writer(2));
+    let limits = shared.config.intake;
+    let (reads, feed) = begin(shared, alone.stream.clone(), Vec::new(), Vec::new(), limits, Kind::Past, None).unwrap();
+    let stored: Vec<_> = (0..25 * PAGE).map(|_| writer.write(None, Vec::new())).collect();
+    let feeding = async {
+        let mut taken_unchecked = 0;
+        for page in stored.chunks(PAGE) {
+            settled().await;
+            if feed.try_reserve().is_err() {
+                source.answers_now();
+            } else if !*source.0.borrow() {
+                taken_unchecked += PAGE;
+            }
+            feed.send(Feed::Messages(page.to_vec())).await.unwrap();
+        }
+        source.answers_now();
+        feed.send(Feed::End).await.unwrap();
+        taken_unchecked
+    };
+    let (taken_unchecked, (messages, events)) = tokio::join!(feeding, to_the_end(reads));
+    assert_eq!((messages.len(), events.len()), (25 * PAGE, 0), "{:?}", events.first());
+    assert!(taken_unchecked <= limits.parked / 2 + (PAGES + 1) * PAGE, "{taken_unchecked} taken in, and none checked");
+    alone.client.stop().await;
 }
 
 /// The first message of so many authors, each somebody else.

@@ -7,7 +7,7 @@ use veilcast_key_store::{GroupKey, KeyId};
 
 use super::chains::{ChainName, Chains, Missing, name_of};
 use super::keyring::{KeyName, Keyring, Opened, key_of};
-use super::limits::IntakeLimits;
+use super::limits::{Held, IntakeLimits};
 use super::order::InOrder;
 use super::{Arrival, Event, IntakeEffect};
 use crate::exchange::AskFailure;
@@ -153,9 +153,9 @@ impl Intake {
         self.chains.next_wake()
     }
 
-    /// Whether it holds half of what it may: time for whoever need not hurry to wait until some is settled.
-    pub fn is_half_full(&self) -> bool {
-        self.chains.parked() >= self.limits.parked / 2 || self.chains.bytes() >= self.limits.held_bytes / 2
+    /// Messages that wait for keys, and the bytes of all that wait.
+    pub fn held(&self) -> Held {
+        Held { messages: self.chains.parked(), bytes: self.chains.bytes() }
     }
 
     /// Messages that wait for keys.

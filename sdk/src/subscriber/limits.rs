@@ -1,7 +1,24 @@
 //! What one subscription holds at most, and how long it waits.
 
 use std::num::NonZeroUsize;
+use std::ops::Add;
 use std::time::Duration;
+
+/// Messages that are held back, and what they cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Held {
+    /// How many.
+    pub messages: usize,
+    /// In memory.
+    pub bytes: usize,
+}
+
+impl Add for Held {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self { messages: self.messages + other.messages, bytes: self.bytes + other.bytes }
+    }
+}
 
 /// Bounds of an [`Intake`](super::Intake).
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +44,13 @@ pub struct IntakeLimits {
     pub permission_wait: Duration,
     /// Keys held ready; others are found in the store again.
     pub keys: NonZeroUsize,
+}
+
+impl IntakeLimits {
+    /// Whether this is half of what may be held: time for whoever need not hurry to wait until some is settled.
+    pub fn is_half(&self, held: Held) -> bool {
+        held.messages > 0 && (held.messages * 2 >= self.parked || held.bytes * 2 >= self.held_bytes)
+    }
 }
 
 impl Default for IntakeLimits {

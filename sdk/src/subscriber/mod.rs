@@ -25,7 +25,7 @@ use veilcast_key_store::{GroupKey, KeyId};
 pub use chains::Missing;
 pub use history::{History, Hole, MAX_HOLES, check};
 pub use intake::Intake;
-pub use limits::IntakeLimits;
+pub use limits::{Held, IntakeLimits};
 pub use replay::{Moment, Replay, ReplayEffect, ReplayLimits, Replayer};
 pub use unchecked::Unchecked;
 

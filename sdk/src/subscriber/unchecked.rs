@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::IntakeLimits;
+use super::limits::{Held, IntakeLimits};
 use super::order::size_of;
 use crate::identity::UserId;
 use crate::time::Timestamp;
@@ -57,14 +57,19 @@ impl Unchecked {
         self.count
     }
 
+    /// The same, with their bytes.
+    pub fn held(&self) -> Held {
+        Held { messages: self.count, bytes: self.bytes }
+    }
+
     /// Whether as many wait as half of what may, of authors who are no strangers.
     pub fn is_half_full_of_known(&self) -> bool {
-        if self.count * 2 < self.limits.parked && self.bytes * 2 < self.limits.held_bytes {
+        if !self.limits.is_half(self.held()) {
             return false;
         }
         let known = || self.authors.values().filter(|waiting| !waiting.stranger).flat_map(|waiting| &waiting.messages);
-        let bytes: usize = known().map(|(_, message)| size_of(message)).sum();
-        known().count() * 2 >= self.limits.parked || bytes * 2 >= self.limits.held_bytes
+        let bytes = known().map(|(_, message)| size_of(message)).sum();
+        self.limits.is_half(Held { messages: known().count(), bytes })
     }
 
     /// Whether none does.
