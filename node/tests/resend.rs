@@ -3,8 +3,18 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use common::{Home, LOCAL, Process, subscribed};
 use serde_json::Value;
+use veilcast::client::{Client, ClientBuilder, KeyUpdateMethod};
+use veilcast::exchange::HistoryPolicy;
+use veilcast::permission::StreamSettings;
+use veilcast::storage::{MemoryMessageStore, StorageLimits};
+use veilcast::time::{Clock, SystemClock};
+use veilcast::{Identity, Payload, Period, Permission, StreamId, Timestamp};
 
 const SIGNED: [&str; 2] = ["--registry", "grants"];
 
@@ -99,6 +109,70 @@ fn a_subscription_may_begin_with_the_last_stored_messages() {
     market.publish(&numbered(10..12).join("\n"));
     assert_eq!(reading.wait(), Some(0), "{:#?}", reading.stderr.all());
     assert_eq!(reading.stdout.until_end(), numbered(6..12));
+}
+
+/// So far behind the machine's clock until it catches up.
+struct Behind(AtomicU64);
+
+impl Clock for Behind {
+    fn now(&self) -> Timestamp {
+        SystemClock.now().minus(Duration::from_secs(self.0.load(Ordering::SeqCst)))
+    }
+}
+
+async fn start(builder: ClientBuilder, clock: &Arc<Behind>) -> Client {
+    builder.clock(clock.clone()).signed_grants().listen(LOCAL.parse().unwrap()).start().await.unwrap()
+}
+
+/// Five messages of an hour ago under a key that was replaced then, their owner, who gives keys from the start of a grant on, and
+/// the node that keeps them.
+async fn an_hour_ago(clock: &Arc<Behind>) -> (Client, Client, StreamId) {
+    let [owner, node] = std::array::from_fn(|_| Identity::generate(&mut rand::rng()));
+    let owner = start(Client::builder(owner), clock).await;
+    let settings = StreamSettings { partitions: 1, public: false, publishers: Vec::new(), storage: Vec::new() };
+    let stream = owner.set_up_stream("prices", settings).await.unwrap();
+    owner.set_history(&stream, HistoryPolicy::SinceGrantStart).await.unwrap();
+    let store = Arc::new(MemoryMessageStore::new(StorageLimits::default()));
+    let node = start(Client::builder(node).storage(store, [stream.clone()]), clock).await;
+    node.import_grant(&owner.stream_record(&stream).await.unwrap().unwrap()).await.unwrap();
+    for address in owner.addresses().await {
+        node.connect(address).await.unwrap();
+    }
+    owner.wait_for_peers(&stream.part(0).unwrap(), 1).await;
+    for line in numbered(0..5) {
+        owner.publish(&stream, Payload::text(&line)).await.unwrap();
+    }
+    while node.storage_state().await.unwrap().unwrap().messages < 5 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    owner.update_encryption_key(&stream, KeyUpdateMethod::Rekey, None).await.unwrap();
+    clock.0.store(0, Ordering::SeqCst);
+    (owner, node, stream)
+}
+
+#[test]
+fn a_subscription_that_begins_with_messages_from_before_the_grant_goes_on_live_although_their_key_is_refused() {
+    let (runtime, clock) = (tokio::runtime::Runtime::new().unwrap(), Arc::new(Behind(AtomicU64::new(3600))));
+    let (owner, node, stream) = runtime.block_on(an_hour_ago(&clock));
+    let (buyer, at) = (Home::new(), runtime.block_on(node.addresses()));
+    let at = at.iter().map(ToString::to_string).find(|at| at.contains("/p2p/")).unwrap();
+    let lines = runtime.block_on(async {
+        let record = owner.stream_record(&stream).await.unwrap().unwrap();
+        let user = buyer.address().parse().unwrap();
+        let grant = owner.issue_grant(&stream, user, Permission::Subscribe, Period::ALWAYS).await.unwrap();
+        format!("{record}\n{grant}")
+    });
+    buyer.run_with(&["grant", "import"], lines.as_bytes()).ok();
+    let more = [&SIGNED[..], &["--last", "4", "--count", "1"]].concat();
+    let mut reading = subscribed(&buyer, stream.as_str(), &at, &more);
+    reading.stderr.wait_for("history: 4 stored messages");
+    runtime.block_on(owner.publish(&stream, Payload::text("fresh"))).unwrap();
+    assert_eq!(reading.wait(), Some(0), "{:#?}", reading.stderr.all());
+    assert_eq!(reading.stdout.until_end(), ["fresh"]);
+    let told = reading.stderr.all();
+    assert!(told.iter().any(|line| line.contains("refused it") && line.contains("policy")), "{told:#?}");
+    assert!(told.iter().any(|line| line.contains("4 messages cannot be read, published ")), "{told:#?}");
+    runtime.block_on(async { tokio::join!(owner.stop(), node.stop()) });
 }
 
 #[test]

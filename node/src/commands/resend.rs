@@ -144,31 +144,32 @@ fn show(bar: &ProgressBar, read: u64, message: &Message) {
 struct Seen {
     read: u64,
     complete: bool,
-    unread: usize,
+    unread: u64,
+    /// By a publisher, of keys.
     refused: Option<Refusal>,
+    /// By a storage node: one among others, who may say what it likes.
+    denied: Option<Refusal>,
 }
 
 impl Seen {
     const fn new() -> Self {
-        Self { read: 0, complete: true, unread: 0, refused: None }
+        Self { read: 0, complete: true, unread: 0, refused: None, denied: None }
     }
 
     fn note(&mut self, event: &Event) {
         match event {
             Event::HistoryEnd { complete, .. } => self.complete &= complete,
-            Event::StorageFault { fault: StorageFault::Refused(refusal), .. } => self.refused = Some(*refusal),
-            Event::KeyRefused { refusal, dropped, .. } => {
-                self.unread += dropped;
-                self.refused = Some(*refusal);
-            }
-            Event::KeyUnavailable { dropped, .. } | Event::KeyNotAgreed { dropped, .. } => self.unread += dropped,
+            Event::StorageFault { fault: StorageFault::Refused(refusal), .. } => self.denied = Some(*refusal),
+            Event::KeyRefused { refusal, .. } => self.refused = Some(*refusal),
+            Event::Unread { messages, .. } => self.unread += messages,
             _ => {}
         }
     }
 
-    /// Nothing read because of a no is a no; what could be read is worth success where all of it came.
+    /// Nothing read because of a no is a no; what could be read is worth success where all of it came. A storage node's no
+    /// counts for nothing where another was read to its end.
     fn verdict(&self) -> Result<Exit, Failure> {
-        match self.refused {
+        match self.refused.or(self.denied.filter(|_| !self.complete)) {
             Some(refusal) if self.read == 0 => Err(ResendError::Refused { refusal }.into()),
             _ if self.read == 0 && self.unread > 0 => Err(ResendError::NoKeys { messages: self.unread }.into()),
             _ if !self.complete => Err(ResendError::Incomplete.into()),
@@ -186,7 +187,7 @@ pub(crate) enum ResendError {
     #[error(
         "none of {messages} stored messages can be read without their keys; run it again while their publisher is running"
     )]
-    NoKeys { messages: usize },
+    NoKeys { messages: u64 },
     #[error("no storage node could be read to its end; run it again, with --from where the last line was published")]
     Incomplete,
 }
@@ -197,5 +198,30 @@ impl ResendError {
             Self::Refused { .. } => Exit::Refused,
             Self::NoKeys { .. } | Self::Incomplete => Exit::Failed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use veilcast::UserId;
+
+    use super::*;
+
+    fn denied() -> Event {
+        let node = UserId::from_bytes([1; 20]);
+        Event::StorageFault { node, fault: StorageFault::Refused(Refusal::Denied) }
+    }
+
+    fn seen(events: &[Event]) -> Seen {
+        let mut seen = Seen::new();
+        events.iter().for_each(|event| seen.note(event));
+        seen
+    }
+
+    #[test]
+    fn a_storage_nodes_no_is_no_verdict_where_an_honest_one_has_nothing() {
+        let over = |complete| Event::HistoryEnd { messages: 0, complete };
+        assert!(matches!(seen(&[denied(), over(true)]).verdict(), Ok(Exit::Done)));
+        assert_eq!(seen(&[denied(), over(false)]).verdict().unwrap_err().exit(), Exit::Refused);
     }
 }

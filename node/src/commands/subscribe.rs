@@ -62,7 +62,7 @@ fn config(args: &SubscribeArgs) -> ClientConfig {
 
 async fn read(client: &Client, args: &SubscribeArgs, output: Output, out: &mut LineWriter) -> Result<(), Failure> {
     let mut subscription = subscribe(client, args).await?;
-    let mut progress = Progress::default();
+    let mut progress = Progress { histories: if args.last.is_some() { parts(args) } else { 0 }, ..Progress::default() };
     output.note("subscribed", format!("subscribed to {} as {}; waiting for messages", args.stream, client.user()));
     while args.count.is_none_or(|count| progress.delivered < count) {
         let delivery = tokio::select! {
@@ -103,11 +103,20 @@ async fn subscribe(client: &Client, args: &SubscribeArgs) -> Result<SelectAll<Su
     Ok(all)
 }
 
+/// Subscriptions that [`subscribe`] makes one of.
+fn parts(args: &SubscribeArgs) -> usize {
+    args.partition.len().max(1)
+}
+
 /// What was read so far, and what is still hoped for.
 #[derive(Default)]
 struct Progress {
     delivered: u64,
     pending: HashSet<(UserId, KeyId)>,
+    /// Pasts that are not over: what is refused of them is no verdict on what comes live.
+    histories: usize,
+    /// The last refusal of somebody who decided about this user.
+    refused: Option<(UserId, Refusal)>,
 }
 
 impl Progress {
@@ -122,22 +131,38 @@ impl Progress {
             }
             Event::KeyRefused { publisher, key_id, refusal, .. } => {
                 self.pending.remove(&(*publisher, key_id.clone()));
-                if self.delivered == 0 && self.pending.is_empty() && is_final(refusal) {
-                    return Err(SubscribeError::Refused { publisher: *publisher, refusal: *refusal });
-                }
+                self.refused = Some((*publisher, *refusal)).filter(|_| is_final(refusal)).or(self.refused);
+                return self.verdict();
             }
-            Event::KeyNotAgreed { publisher, key_id, .. } if self.delivered == 0 && self.pending.is_empty() => {
+            Event::KeyNotAgreed { publisher, key_id, .. } if self.delivered == 0 && self.may_end() => {
                 return Err(SubscribeError::NotAgreed { publisher: *publisher, key_id: key_id.clone() });
+            }
+            Event::HistoryEnd { .. } => {
+                self.histories = self.histories.saturating_sub(1);
+                return self.verdict();
             }
             _ => {}
         }
         Ok(())
     }
+
+    fn verdict(&self) -> Result<(), SubscribeError> {
+        match self.refused {
+            Some((publisher, refusal)) if self.delivered == 0 && self.may_end() => {
+                Err(SubscribeError::Refused { publisher, refusal })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn may_end(&self) -> bool {
+        self.pending.is_empty() && self.histories == 0
+    }
 }
 
 /// Whether waiting cannot help: the publisher decided about this user, not about one key or one moment.
 const fn is_final(refusal: &Refusal) -> bool {
-    !matches!(refusal, Refusal::UnknownKey | Refusal::Throttled { .. } | Refusal::Unavailable { .. })
+    !matches!(refusal, Refusal::UnknownKey | Refusal::Policy | Refusal::Throttled { .. } | Refusal::Unavailable { .. })
 }
 
 /// Why a subscription ended early.
@@ -188,8 +213,28 @@ mod tests {
     #[test]
     fn a_refusal_about_one_key_or_one_moment_is_no_reason_to_give_up() {
         let retry_after = std::time::Duration::from_secs(1);
-        for refusal in [Refusal::UnknownKey, Refusal::Throttled { retry_after }, Refusal::Unavailable { retry_after }] {
+        let throttled = Refusal::Throttled { retry_after };
+        for refusal in [Refusal::UnknownKey, Refusal::Policy, throttled, Refusal::Unavailable { retry_after }] {
             assert!(Progress::default().note(&refused("a", refusal)).is_ok());
         }
+    }
+
+    #[test]
+    fn no_refusal_ends_it_before_the_stored_messages_of_every_partition_are_over() {
+        let over = Event::HistoryEnd { messages: 4, complete: true };
+        let mut progress = Progress { histories: 2, ..Progress::default() };
+        progress.note(&refused("old", Refusal::Policy)).unwrap();
+        progress.note(&over).unwrap();
+        progress.note(&refused("b", Refusal::Denied)).unwrap();
+        let agreed = Event::KeyNotAgreed {
+            publisher: UserId::from_bytes([1; 20]),
+            key_id: KeyId::new("c").unwrap(),
+            dropped: 1,
+        };
+        progress.note(&agreed).unwrap();
+        assert!(progress.note(&over).is_err(), "who was denied is denied live as well");
+        let mut progress = Progress { histories: 1, ..Progress::default() };
+        progress.note(&refused("old", Refusal::Policy)).unwrap();
+        assert!(progress.note(&over).is_ok(), "a policy is about a key");
     }
 }

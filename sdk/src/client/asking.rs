@@ -38,8 +38,8 @@ const DIALED: usize = 3;
 
 /// What the task is told.
 pub(super) enum Ask {
-    /// A key is needed that the store does not have.
-    Want { publisher: UserId, stream: StreamId, key_id: KeyId },
+    /// Keys are needed that the store does not have.
+    Want { publisher: UserId, stream: StreamId, key_ids: Vec<KeyId> },
     /// A key came by another way.
     Arrived { publisher: UserId, stream: StreamId, key_id: KeyId },
     /// Somebody has a request of his own to send: may he now, or how long is he to wait?
@@ -115,8 +115,8 @@ impl Asking {
     fn hear(&mut self, ask: Ask) -> Vec<RequesterEffect> {
         let now = self.now();
         match ask {
-            Ask::Want { publisher, stream, key_id } => {
-                self.requester.want(now, publisher, stream, key_id, &mut self.rng)
+            Ask::Want { publisher, stream, key_ids } => {
+                self.requester.want(now, publisher, stream, key_ids, &mut self.rng)
             }
             Ask::Arrived { publisher, stream, key_id } => {
                 self.requester.arrived(now, publisher, &stream, &key_id, &mut self.rng)

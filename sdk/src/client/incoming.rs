@@ -17,19 +17,36 @@ pub(super) enum Item {
 #[derive(Default)]
 pub(super) struct Incoming {
     items: VecDeque<Item>,
+    /// Of the messages among them.
+    bytes: usize,
 }
 
 impl Incoming {
     pub(super) fn push(&mut self, fed: Feed) {
         match fed {
-            Feed::Messages(messages) => self.items.extend(messages.into_iter().map(Item::Message)),
+            Feed::Messages(messages) => {
+                self.bytes += messages.iter().map(|message| message.envelope().len()).sum::<usize>();
+                self.items.extend(messages.into_iter().map(Item::Message));
+            }
             Feed::Tell(event) => self.items.push_back(Item::Tell(event)),
             Feed::End => self.items.push_back(Item::End),
         }
     }
 
     pub(super) fn pop(&mut self) -> Option<Item> {
-        self.items.pop_front()
+        let item = self.items.pop_front();
+        if let Some(Item::Message(message)) = &item {
+            self.bytes -= message.envelope().len();
+        }
+        item
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -1,6 +1,6 @@
 //! A subscription: one task that drives an intake, and the stream of deliveries it feeds.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -52,6 +52,13 @@ const MAX_READY: usize = 16_384;
 const KEPT: Rate = Rate { per_second: 100, burst: 1000 };
 /// Publishers for whom that is counted.
 const KEPT_OF: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+/// Messages of the past whose keys are asked for ahead of them, and their bytes.
+const AHEAD: usize = 2048;
+const AHEAD_BYTES: usize = 4 << 20;
+/// Keys under way beyond which no more of the past is taken in.
+const AWAITED: usize = 2048;
+/// How long a publisher that asks to be asked later may hold up the past of others.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Pause before a key that could not be asked for, because too much was being asked, is asked for again.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -213,7 +220,8 @@ struct Reading {
     ready: VecDeque<Delivery>,
     /// Deliveries that wait before nothing more is taken in.
     room: usize,
-    unasked: VecDeque<(UserId, KeyId)>,
+    /// Keys to be asked for, all of a publisher's together.
+    unasked: BTreeMap<UserId, Vec<KeyId>>,
     ask_again: Instant,
     unchecked: Unchecked,
     checks: Checks,
@@ -232,6 +240,9 @@ struct Reading {
 impl Reading {
     fn new(shared: Arc<Shared>, stream: StreamId, limits: IntakeLimits, kind: Kind) -> Self {
         let mut intake = Intake::new(stream.clone(), limits);
+        if kind != Kind::Live {
+            intake = intake.in_the_past();
+        }
         intake.look_again(shared.now(), shared.agreed_only(&stream));
         // Behind history its reader fills them.
         let strategy = if kind == Kind::Live { shared.config.gap_fill } else { GapFill::Off };
@@ -245,7 +256,7 @@ impl Reading {
             intake,
             ready: VecDeque::new(),
             room: usize::MAX,
-            unasked: VecDeque::new(),
+            unasked: BTreeMap::new(),
             ask_again: Instant::now(),
             unchecked: Unchecked::new(limits),
             reported: HashMap::new(),
@@ -280,6 +291,7 @@ impl Reading {
             if self.ending && self.is_settled() && self.seam.is_none() && self.ready.is_empty() {
                 break;
             }
+            self.ask();
             let pause = self.pause();
             tokio::select! {
                 biased;
@@ -305,8 +317,8 @@ impl Reading {
                         permit.send(delivery);
                     }
                 }
-                frame = frames.recv(), if self.incoming.is_empty() && self.takes_more() => match frame {
-                    Some(fed) => self.incoming.push(fed),
+                frame = frames.recv(), if self.looks_further() => match frame {
+                    Some(fed) => self.heard(fed),
                     None => break,
                 },
                 () = tokio::time::sleep(pause) => self.tick(),
@@ -334,6 +346,25 @@ impl Reading {
         leave(&shared, &stream, &parts).await;
     }
 
+    fn heard(&mut self, fed: Feed) {
+        if let (Feed::Messages(messages), true) = (&fed, self.in_the_past) {
+            let may_publish =
+                |author| matches!(self.shared.checked(&self.stream, author, Permission::Publish), Some(Ok(_)));
+            let effects = self.intake.ahead(self.shared.now(), messages, may_publish);
+            self.carry_out(effects);
+        }
+        self.incoming.push(fed);
+    }
+
+    /// Of the past some lies ready, so that its keys are asked for ahead.
+    fn looks_further(&self) -> bool {
+        let has_room = match self.in_the_past {
+            true => self.incoming.len() < AHEAD && self.incoming.bytes() < AHEAD_BYTES,
+            false => self.incoming.is_empty(),
+        };
+        has_room && !self.ending && self.seam.is_none() && self.ready.len() < self.room
+    }
+
     /// One after another, as long as there is room.
     fn take_incoming(&mut self) {
         while self.takes_more()
@@ -359,7 +390,7 @@ impl Reading {
     /// Whether half of what may wait does: for keys, for what comes before it, and for word of its author. The past waits then,
     /// so that however long that takes nothing of it is lost.
     fn is_half_full(&self) -> bool {
-        self.limits.is_half(self.intake.held() + self.unchecked.held())
+        self.limits.is_half(self.intake.held() + self.unchecked.held()) || self.intake.awaited() >= AWAITED
     }
 
     /// Whether nothing waits for a key, an earlier message or a permission source.
@@ -372,6 +403,8 @@ impl Reading {
         let may_pass = self.is_settled() || self.seam.as_ref().is_some_and(|(_, until)| over(until));
         if may_pass && let Some((event, _)) = self.seam.take() {
             self.in_the_past = false;
+            let unread = self.intake.past_is_over();
+            self.carry_out(unread);
             self.ready.push_back(Delivery::Event(event));
         }
     }
@@ -399,11 +432,6 @@ impl Reading {
         self.check_due();
         let effects = self.intake.tick(self.shared.now());
         self.carry_out(effects);
-        while let Some((publisher, key_id)) = self.unasked.pop_front() {
-            if !self.ask(publisher, key_id) {
-                break;
-            }
-        }
     }
 
     /// Signature checked already; now the permission to publish, then order and key.
@@ -496,7 +524,12 @@ impl Reading {
                 self.intake.key_unavailable(now, publisher, &key_id, failure)
             }
             KeyNews::Retrying { publisher, failure, after } => {
-                vec![IntakeEffect::Notify(Event::KeyRetry { publisher, failure, after })]
+                let mut effects = vec![IntakeEffect::Notify(Event::KeyRetry { publisher, failure, after })];
+                let is_there = failure.is_ours() || (failure == AskFailure::AskedToWait && after <= PATIENCE);
+                if !is_there {
+                    effects.extend(self.intake.publisher_away(now, publisher));
+                }
+                effects
             }
         };
         self.carry_out(effects);
@@ -535,21 +568,23 @@ impl Reading {
             Looked::Found(key) => self.intake.key_arrived(now, publisher, key, Arrival::Store),
             Looked::NotAgreed => self.intake.key_not_agreed(now, publisher, &key_id, now.plus(NOT_AGREED_AGAIN)),
             Looked::Absent => {
-                self.ask(publisher, key_id.clone());
+                self.unasked.entry(publisher).or_default().push(key_id.clone());
                 vec![IntakeEffect::Notify(Event::KeyPending { publisher, key_id })]
             }
         }
     }
 
     /// Never waits: the task that asks must always be able to tell this one its news.
-    fn ask(&mut self, publisher: UserId, key_id: KeyId) -> bool {
-        let want = Ask::Want { publisher, stream: self.stream.clone(), key_id: key_id.clone() };
-        let full = matches!(self.shared.asking.try_send(want), Err(TrySendError::Full(_)));
-        if full {
-            self.unasked.push_back((publisher, key_id));
-            self.ask_again = Instant::now() + ASK_AGAIN;
+    fn ask(&mut self) {
+        while self.ask_again <= Instant::now()
+            && let Some((publisher, key_ids)) = self.unasked.pop_first()
+        {
+            let want = Ask::Want { publisher, stream: self.stream.clone(), key_ids };
+            if let Err(TrySendError::Full(Ask::Want { key_ids, .. })) = self.shared.asking.try_send(want) {
+                self.unasked.insert(publisher, key_ids);
+                self.ask_again = Instant::now() + ASK_AGAIN;
+            }
         }
-        !full
     }
 
     fn keep(&mut self, publisher: UserId, key: GroupKey, since: Timestamp) {

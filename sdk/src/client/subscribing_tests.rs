@@ -35,8 +35,12 @@ impl Alone {
     }
 
     async fn with_source(source: Option<Arc<dyn PermissionSource>>) -> Self {
+        Self::with_config(ClientConfig::default(), source).await
+    }
+
+    async fn with_config(config: ClientConfig, source: Option<Arc<dyn PermissionSource>>) -> Self {
         let (store, clock) = (Arc::new(MemoryKeyStore::default()), Arc::new(ManualClock::at(NOW)));
-        let config = ClientConfig { rsa_ahead: false, ..ClientConfig::default() };
+        let config = ClientConfig { rsa_ahead: false, ..config };
         let builder = Client::builder(identity(1)).store(store.clone()).clock(clock.clone()).config(config);
         let builder = match source {
             Some(source) => builder.permissions(source),
@@ -261,7 +265,120 @@ async fn a_permission_source_that_answers_late_loses_nothing_of_a_long_history()
     };
     let (taken_unchecked, (messages, events)) = tokio::join!(feeding, to_the_end(reads));
     assert_eq!((messages.len(), events.len()), (25 * PAGE, 0), "{:?}", events.first());
-    assert!(taken_unchecked <= limits.parked / 2 + (PAGES + 1) * PAGE, "{taken_unchecked} taken in, and none checked");
+    assert!(
+        taken_unchecked <= limits.parked / 2 + AHEAD + (PAGES + 2) * PAGE,
+        "{taken_unchecked} taken in, and none checked"
+    );
+    alone.client.stop().await;
+}
+
+/// Of the past: messages of somebody who is away under ten keys, 20,000 together, and among them 2,000 of somebody whose key is
+/// in the store, in pages; and the way to a subscription that reads them.
+struct AwayAmongOthers {
+    alone: Alone,
+    away: UserId,
+    reads: Subscription,
+    feed: mpsc::Sender<Feed>,
+    pages: Vec<Vec<Verified<MessageContent>>>,
+}
+
+impl AwayAmongOthers {
+    const KEYS: usize = 10;
+    const UNDER_EACH: usize = 2000;
+    const OTHERS: usize = 2000;
+
+    async fn new(tries: u32) -> Self {
+        let mut config = ClientConfig::default();
+        config.requester.find_timeout = Duration::from_millis(10);
+        config.requester.max_tries = tries;
+        // After the first failure it is pending for as long as anybody looks.
+        config.requester.retry_base = Duration::from_secs(3600);
+        config.requester.retry_max = Duration::from_secs(3600);
+        config.requester.max_key_requests_per_second = 1000;
+        let source = Late::new();
+        source.answers_now();
+        let alone = Alone::with_config(config, Some(source)).await;
+        let (mut away, mut other) = (alone.writer(2), alone.writer(3));
+        let scope = crate::scope(other.user(), &alone.stream);
+        alone.store.add(&scope, &key(0), NOW.as_millis(), None, KeyOrigin::Received).unwrap();
+        let mut past = Vec::new();
+        for n in 0..Self::KEYS * Self::UNDER_EACH {
+            past.push(away.write(Some(&key(1 + n / Self::UNDER_EACH)), Vec::new()));
+            if n % Self::KEYS == 0 {
+                past.push(other.write(Some(&key(0)), Vec::new()));
+            }
+        }
+        let pages = past.chunks(1000).map(<[_]>::to_vec).collect();
+        let (shared, limits) = (&alone.client.shared, alone.client.shared.config.intake);
+        let (reads, feed) =
+            begin(shared, alone.stream.clone(), Vec::new(), Vec::new(), limits, Kind::Past, None).unwrap();
+        Self { away: away.user(), alone, reads, feed, pages }
+    }
+}
+
+#[tokio::test]
+async fn all_of_the_past_of_others_arrives_while_the_keys_of_a_publisher_that_is_away_are_pending() {
+    let AwayAmongOthers { alone, away, mut reads, feed, pages } = AwayAmongOthers::new(10).await;
+    let feeding = tokio::spawn(async move {
+        for page in pages {
+            feed.send(Feed::Messages(page)).await.unwrap();
+        }
+        // The end is not told: nobody is done with yet.
+        feed.closed().await;
+    });
+    let (mut read, mut pending) = (0, 0);
+    while read < AwayAmongOthers::OTHERS {
+        match tokio::time::timeout(Duration::from_secs(60), reads.next()).await.expect("others are held up").unwrap() {
+            Delivery::Message(message) => {
+                assert_ne!(message.publisher, away);
+                read += 1;
+            }
+            Delivery::Event(Event::KeyPending { publisher, .. }) if publisher == away => pending += 1,
+            Delivery::Event(Event::KeyUnavailable { .. } | Event::ParkedDropped { .. }) => panic!("it is pending"),
+            Delivery::Event(_) => {}
+        }
+    }
+    assert_eq!(pending, AwayAmongOthers::KEYS, "each key is told and asked for once");
+    drop(reads);
+    feeding.await.unwrap();
+    alone.client.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_of_the_past_that_could_not_be_had_is_told_and_asked_for_once_and_told_in_sum_at_the_end() {
+    let AwayAmongOthers { alone, away, reads, feed, pages } = AwayAmongOthers::new(1).await;
+    let feeding = async move {
+        for page in pages {
+            feed.send(Feed::Messages(page)).await.unwrap();
+        }
+        feed.send(Feed::Tell(Event::HistoryEnd { messages: 0, complete: true })).await.unwrap();
+        feed.send(Feed::End).await.unwrap();
+    };
+    let ((), (messages, events)) = tokio::join!(feeding, to_the_end(reads));
+    assert_eq!(messages.len(), AwayAmongOthers::OTHERS);
+    let of_away = |so: &dyn Fn(&Event) -> Option<KeyId>| {
+        let mut keys: Vec<KeyId> = events.iter().filter_map(so).collect();
+        keys.sort();
+        keys
+    };
+    let mut all: Vec<KeyId> = (1..=AwayAmongOthers::KEYS).map(|n| key(n).id().clone()).collect();
+    all.sort();
+    let pending = of_away(&|event| match event {
+        Event::KeyPending { publisher, key_id } if *publisher == away => Some(key_id.clone()),
+        _ => None,
+    });
+    let given_up = of_away(&|event| match event {
+        Event::KeyUnavailable { key_id, .. } => Some(key_id.clone()),
+        _ => None,
+    });
+    let unread = of_away(&|event| match event {
+        Event::Unread { key_id, messages, .. } if *messages == AwayAmongOthers::UNDER_EACH as u64 => {
+            Some(key_id.clone())
+        }
+        _ => None,
+    });
+    assert_eq!((&pending, &given_up, &unread), (&all, &all, &all));
+    assert!(matches!(events.last(), Some(Event::HistoryEnd { .. })), "{:?}", events.last());
     alone.client.stop().await;
 }
 

@@ -1,12 +1,12 @@
 //! The chains a subscription has met: their order, and what of them waits for keys. Keeps count of all it holds.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use lru::LruCache;
 use veilcast_key_store::KeyId;
 
-use super::limits::IntakeLimits;
+use super::limits::{Held, IntakeLimits};
 use super::order::{InOrder, Order, Patience, size_of};
 use crate::identity::UserId;
 use crate::stream::StreamPart;
@@ -48,13 +48,22 @@ pub(super) struct Chains {
     waiting: usize,
     /// Messages that wait for keys.
     parked: usize,
+    /// Whose they are.
+    parked_by: BTreeMap<UserId, Held>,
     /// Bytes of both.
     bytes: usize,
 }
 
 impl Chains {
     pub(super) fn new(limits: IntakeLimits) -> Self {
-        Self { limits, chains: LruCache::new(limits.chains), waiting: 0, parked: 0, bytes: 0 }
+        Self {
+            limits,
+            chains: LruCache::new(limits.chains),
+            waiting: 0,
+            parked: 0,
+            parked_by: BTreeMap::new(),
+            bytes: 0,
+        }
     }
 
     pub(super) fn knows(&self, name: &ChainName) -> bool {
@@ -67,6 +76,12 @@ impl Chains {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What waits for keys of the publishers of whom this is so.
+    pub(super) fn parked_if(&self, so: impl Fn(&UserId) -> bool) -> Held {
+        let held = self.parked_by.iter().filter(|(publisher, _)| so(publisher)).map(|(_, held)| *held);
+        held.fold(Held::default(), |sum, held| sum + held)
     }
 
     #[cfg(test)]
@@ -149,17 +164,29 @@ impl Chains {
         self.chains.peek(name).is_some_and(|chain| !chain.parked.is_empty())
     }
 
-    /// Puts a message behind those that wait for keys. Returns whose oldest were dropped to make room.
-    pub(super) fn park(&mut self, name: ChainName, message: Verified<MessageContent>) -> Vec<UserId> {
+    /// Puts a message behind those that wait for keys. Returns those that were dropped to make room: the oldest of whoever has
+    /// the most, of those who are `away` before any other's.
+    pub(super) fn park(
+        &mut self,
+        name: ChainName,
+        message: Verified<MessageContent>,
+        away: impl Fn(&UserId) -> bool,
+    ) -> Vec<Verified<MessageContent>> {
         let Some(chain) = self.chains.peek_mut(&name) else { return Vec::new() };
-        self.bytes += size_of(&message);
-        self.parked += 1;
+        let size = size_of(&message);
         chain.parked.push_back(message);
+        self.count_parked(name.0, size);
         let mut dropped = Vec::new();
-        while self.parked > self.limits.parked || self.bytes > self.limits.held_bytes {
-            let Some(oldest) = self.oldest_parked() else { break };
-            self.unpark(&oldest);
-            dropped.push(oldest.0);
+        loop {
+            let by_bytes = self.bytes > self.limits.held_bytes;
+            if self.parked <= self.limits.parked && !by_bytes {
+                break;
+            }
+            let cost = |held: &Held| if by_bytes { held.bytes } else { held.messages };
+            let most = self.parked_by.iter().max_by_key(|(publisher, held)| (away(publisher), cost(held)));
+            let oldest = most.and_then(|(publisher, _)| self.parked_of(*publisher).into_iter().next());
+            let Some(gone) = oldest.and_then(|(_, oldest)| self.unpark(&oldest)) else { break };
+            dropped.push(gone);
         }
         dropped
     }
@@ -167,17 +194,34 @@ impl Chains {
     /// Takes the first of a chain that waits for a key.
     pub(super) fn unpark(&mut self, name: &ChainName) -> Option<Verified<MessageContent>> {
         let message = self.chains.peek_mut(name)?.parked.pop_front()?;
-        self.parked -= 1;
-        self.bytes -= size_of(&message);
+        self.discount_parked(name.0, Held { messages: 1, bytes: size_of(&message) });
         Some(message)
     }
 
     /// Puts it back where it was.
     pub(super) fn park_again(&mut self, name: &ChainName, message: Verified<MessageContent>) {
         let Some(chain) = self.chains.peek_mut(name) else { return };
-        self.parked += 1;
-        self.bytes += size_of(&message);
+        let size = size_of(&message);
         chain.parked.push_front(message);
+        self.count_parked(name.0, size);
+    }
+
+    fn count_parked(&mut self, publisher: UserId, bytes: usize) {
+        let held = self.parked_by.entry(publisher).or_default();
+        *held = *held + Held { messages: 1, bytes };
+        self.parked += 1;
+        self.bytes += bytes;
+    }
+
+    fn discount_parked(&mut self, publisher: UserId, gone: Held) {
+        if let Some(held) = self.parked_by.get_mut(&publisher) {
+            *held = *held - gone;
+            if held.messages == 0 {
+                self.parked_by.remove(&publisher);
+            }
+        }
+        self.parked -= gone.messages;
+        self.bytes -= gone.bytes;
     }
 
     /// The chains of a publisher that wait for keys, by the first message of each that does.
@@ -193,23 +237,19 @@ impl Chains {
 
     /// Whose messages wait for keys.
     pub(super) fn parked_publishers(&self) -> BTreeSet<UserId> {
-        let parked = self.chains.iter().filter(|(_, chain)| !chain.parked.is_empty());
-        parked.map(|(name, _)| name.0).collect()
+        self.parked_by.keys().copied().collect()
     }
 
-    /// Drops what waits for this key; returns how many.
-    pub(super) fn drop_under(&mut self, publisher: UserId, key_id: &KeyId) -> usize {
-        let (mut dropped, mut bytes) = (0, 0);
+    /// Drops what waits for this key, and returns it.
+    pub(super) fn drop_under(&mut self, publisher: UserId, key_id: &KeyId) -> Vec<Verified<MessageContent>> {
+        let under = |message: &Verified<MessageContent>| matches!(&message.content().encryption, Encryption::GroupKey(id) if id == key_id);
+        let mut dropped = Vec::new();
         for (_, chain) in self.chains.iter_mut().filter(|(name, _)| name.0 == publisher) {
-            chain.parked.retain(|message| {
-                let under = matches!(&message.content().encryption, Encryption::GroupKey(id) if id == key_id);
-                dropped += usize::from(under);
-                bytes += if under { size_of(message) } else { 0 };
-                !under
-            });
+            let (gone, stays): (Vec<_>, Vec<_>) = std::mem::take(&mut chain.parked).into_iter().partition(under);
+            dropped.extend(gone);
+            chain.parked = stays.into();
         }
-        self.parked -= dropped;
-        self.bytes -= bytes;
+        self.discount_parked(publisher, Held { messages: dropped.len(), bytes: dropped.iter().map(size_of).sum() });
         dropped
     }
 
@@ -219,9 +259,10 @@ impl Chains {
         let chain = self.chains.pop(&oldest)?;
         let (waiting, bytes) = chain.order.size();
         self.waiting -= waiting;
-        self.parked -= chain.parked.len();
-        self.bytes -= bytes + chain.parked.iter().map(size_of).sum::<usize>();
-        let dropped = waiting + chain.parked.len();
+        self.bytes -= bytes;
+        let parked = Held { messages: chain.parked.len(), bytes: chain.parked.iter().map(size_of).sum() };
+        self.discount_parked(oldest.0, parked);
+        let dropped = waiting + parked.messages;
         (dropped > 0).then_some((oldest.0, dropped))
     }
 
@@ -236,11 +277,6 @@ impl Chains {
         }
         let full = self.chains.len() >= self.limits.chains.get();
         self.chains.peek_lru().filter(|_| full).map(|(other, _)| *other)
-    }
-
-    fn oldest_parked(&self) -> Option<ChainName> {
-        let heads = self.chains.iter().filter_map(|(name, chain)| head_of(chain).map(|at| (at, *name)));
-        heads.min().map(|(_, name)| name)
     }
 
     /// Works on a chain's order and keeps count of what it holds.

@@ -1,14 +1,15 @@
 //! Order, keys and opening, for the messages of one stream.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use veilcast_key_store::{GroupKey, KeyId};
 
 use super::chains::{ChainName, Chains, Missing, name_of};
-use super::keyring::{KeyName, Keyring, Opened, key_of};
+use super::keyring::{Keyring, Opened, key_of};
 use super::limits::{Held, IntakeLimits};
+use super::needed::Needed;
 use super::order::InOrder;
+use super::past::Past;
 use super::{Arrival, Event, IntakeEffect};
 use crate::exchange::AskFailure;
 use crate::identity::UserId;
@@ -25,15 +26,66 @@ pub struct Intake {
     limits: IntakeLimits,
     chains: Chains,
     keys: Keyring,
-    /// Keys that were said to be needed and neither came nor were refused.
-    needed: HashSet<KeyName>,
+    needed: Needed,
+    /// While it is the past that comes.
+    past: Option<Past>,
 }
+
+/// Keys of the past that are asked for ahead of its messages, beyond which no further ones are.
+const AHEAD: usize = 1024;
 
 impl Intake {
     /// For messages of `stream`.
     pub fn new(stream: StreamId, limits: IntakeLimits) -> Self {
         let keys = Keyring::new(stream.clone(), limits.keys);
-        Self { stream, limits, chains: Chains::new(limits), keys, needed: HashSet::new() }
+        Self { stream, limits, chains: Chains::new(limits), keys, needed: Needed::new(), past: None }
+    }
+
+    /// Begins with the stream's past, until [`Self::past_is_over`]. A publisher that is away holds up no other's messages there: they
+    /// wait for his keys within their share of the room. A key that could not be had is not asked for again for a while, and what cannot
+    /// be read is counted, and told by key.
+    #[must_use]
+    pub fn in_the_past(self) -> Self {
+        Self { past: Some(Past::new()), ..self }
+    }
+
+    /// What comes now is live. What could not be read of the past is told.
+    pub fn past_is_over(&mut self) -> Vec<IntakeEffect> {
+        let Some(past) = self.past.take() else { return Vec::new() };
+        self.keys.try_again();
+        self.needed.nobody_is_away();
+        past.over().into_iter().map(IntakeEffect::Notify).collect()
+    }
+
+    /// Messages of the past that will come soon, of authors who may publish: asks for their keys together.
+    pub fn ahead(
+        &mut self,
+        now: Timestamp,
+        messages: &[Verified<MessageContent>],
+        may_publish: impl Fn(UserId) -> bool,
+    ) -> Vec<IntakeEffect> {
+        let mut effects = Vec::new();
+        for content in messages.iter().map(Verified::content) {
+            let is_asked = key_of(content).is_none_or(|name| self.keys.holds(&name) || self.needed.contains(&name));
+            let is_new = !is_asked || !content.key_updates.is_empty();
+            if self.needed.of_present() >= AHEAD || self.needed.is_away(&content.publisher) {
+                continue;
+            }
+            if is_new && content.part.stream() == &self.stream && may_publish(content.publisher) {
+                self.ask_ahead(now, content, &mut effects);
+            }
+        }
+        effects
+    }
+
+    /// A try to have keys of this publisher failed. In the past his messages hold up no others from here on, until he answers.
+    pub fn publisher_away(&mut self, now: Timestamp, publisher: UserId) -> Vec<IntakeEffect> {
+        let mut effects = Vec::new();
+        if self.past.is_some() {
+            self.needed.went_away(publisher);
+            self.release(now, &mut effects);
+        }
+        effects
     }
 
     /// A message whose signature and publisher's permission were checked.
@@ -57,7 +109,10 @@ impl Intake {
     /// A key is here.
     pub fn key_arrived(&mut self, now: Timestamp, publisher: UserId, key: GroupKey, by: Arrival) -> Vec<IntakeEffect> {
         let (key_id, mut effects) = (key.id().clone(), Vec::new());
-        let waited = self.needed.remove(&(publisher, key_id.clone()));
+        let waited = self.needed.remove(publisher, &key_id);
+        if by == Arrival::Answer {
+            self.needed.came_back(publisher);
+        }
         self.keys.hold(publisher, key);
         if waited || by != Arrival::Store {
             effects.push(IntakeEffect::Notify(Event::KeyArrived { publisher, key_id, by }));
@@ -75,15 +130,17 @@ impl Intake {
         refusal: Refusal,
         until: Timestamp,
     ) -> Vec<IntakeEffect> {
-        let dropped = self.give_up(now, publisher, key_id);
+        self.needed.came_back(publisher);
+        let mut effects = Vec::new();
+        let dropped = self.give_up(now, publisher, key_id, &mut effects);
         self.keys.refuse((publisher, key_id.clone()), until);
         let key_id = key_id.clone();
-        let mut effects = vec![IntakeEffect::Notify(Event::KeyRefused { publisher, key_id, refusal, dropped })];
+        effects.push(IntakeEffect::Notify(Event::KeyRefused { publisher, key_id, refusal, dropped }));
         self.go_on(now, publisher, &mut effects);
         effects
     }
 
-    /// A key could not be had: what waited for it is dropped.
+    /// A key could not be had: what waited for it is dropped. In the past it is not asked for again for a while.
     pub fn key_unavailable(
         &mut self,
         now: Timestamp,
@@ -91,9 +148,14 @@ impl Intake {
         key_id: &KeyId,
         failure: AskFailure,
     ) -> Vec<IntakeEffect> {
-        let dropped = self.give_up(now, publisher, key_id);
+        let mut effects = Vec::new();
+        let dropped = self.give_up(now, publisher, key_id, &mut effects);
+        if self.past.is_some() && !failure.is_ours() {
+            self.needed.went_away(publisher);
+            self.keys.give_up((publisher, key_id.clone()), now.plus(self.limits.given_up_for));
+        }
         let key_id = key_id.clone();
-        let mut effects = vec![IntakeEffect::Notify(Event::KeyUnavailable { publisher, key_id, failure, dropped })];
+        effects.push(IntakeEffect::Notify(Event::KeyUnavailable { publisher, key_id, failure, dropped }));
         self.go_on(now, publisher, &mut effects);
         effects
     }
@@ -107,10 +169,11 @@ impl Intake {
         key_id: &KeyId,
         until: Timestamp,
     ) -> Vec<IntakeEffect> {
-        let dropped = self.give_up(now, publisher, key_id);
+        let mut effects = Vec::new();
+        let dropped = self.give_up(now, publisher, key_id, &mut effects);
         self.keys.refuse((publisher, key_id.clone()), until);
         let key_id = key_id.clone();
-        let mut effects = vec![IntakeEffect::Notify(Event::KeyNotAgreed { publisher, key_id, dropped })];
+        effects.push(IntakeEffect::Notify(Event::KeyNotAgreed { publisher, key_id, dropped }));
         self.go_on(now, publisher, &mut effects);
         effects
     }
@@ -130,7 +193,7 @@ impl Intake {
     /// What time alone brings about: gaps that waited long enough.
     pub fn tick(&mut self, now: Timestamp) -> Vec<IntakeEffect> {
         let mut effects = Vec::new();
-        for (name, ready) in self.chains.expire(now, |content| awaits_key(&self.needed, content)) {
+        for (name, ready) in self.chains.expire(now, |content| self.needed.awaits(content)) {
             self.take_in(now, name, ready, &mut effects);
         }
         self.release(now, &mut effects);
@@ -153,9 +216,15 @@ impl Intake {
         self.chains.next_wake()
     }
 
-    /// Messages that wait for keys, and the bytes of all that wait.
+    /// Messages that wait for keys, and the bytes of all that wait, but for what waits for keys of publishers that are away.
     pub fn held(&self) -> Held {
-        Held { messages: self.chains.parked(), bytes: self.chains.bytes() }
+        let all = Held { messages: self.chains.parked(), bytes: self.chains.bytes() };
+        all - self.chains.parked_if(|publisher| self.needed.is_away(publisher))
+    }
+
+    /// Keys that were asked for and may come, of publishers that are not away.
+    pub fn awaited(&self) -> usize {
+        self.needed.of_present()
     }
 
     /// Messages that wait for keys.
@@ -203,7 +272,8 @@ impl Intake {
                 let wrong = key_of(message.content()).map(|(publisher, key_id)| Event::WrongKey { publisher, key_id });
                 effects.extend(wrong.map(IntakeEffect::Notify));
             }
-            Opened::Refused | Opened::Wrong { first: false } => {}
+            Opened::Refused => self.note_unread(message.content(), effects),
+            Opened::Wrong { first: false } => {}
         }
         None
     }
@@ -215,7 +285,7 @@ impl Intake {
         let any = !keys.is_empty();
         for key in keys {
             let key_id = key.id().clone();
-            self.needed.remove(&(publisher, key_id.clone()));
+            self.needed.remove(publisher, &key_id);
             effects.push(IntakeEffect::Keep { publisher, key, since });
             effects.push(IntakeEffect::Notify(Event::KeyArrived { publisher, key_id, by: Arrival::Rotate }));
         }
@@ -226,9 +296,19 @@ impl Intake {
 
     fn park(&mut self, name: ChainName, message: Verified<MessageContent>, effects: &mut Vec<IntakeEffect>) {
         self.need(message.content(), effects);
-        for publisher in self.chains.park(name, message) {
-            effects.push(IntakeEffect::Notify(Event::ParkedDropped { publisher, dropped: 1 }));
+        for dropped in self.chains.park(name, message, |publisher| self.needed.is_away(publisher)) {
+            if self.past.is_some() {
+                self.note_unread(dropped.content(), effects);
+            } else {
+                let publisher = dropped.content().publisher;
+                effects.push(IntakeEffect::Notify(Event::ParkedDropped { publisher, dropped: 1 }));
+            }
         }
+    }
+
+    fn note_unread(&mut self, content: &MessageContent, effects: &mut Vec<IntakeEffect>) {
+        let told = self.past.as_mut().and_then(|past| past.note(content));
+        effects.extend(told.map(IntakeEffect::Notify));
     }
 
     /// Says once per key that it is needed, not once per message.
@@ -239,17 +319,21 @@ impl Intake {
         }
     }
 
-    fn give_up(&mut self, now: Timestamp, publisher: UserId, key_id: &KeyId) -> usize {
+    fn give_up(&mut self, now: Timestamp, publisher: UserId, key_id: &KeyId, effects: &mut Vec<IntakeEffect>) -> usize {
         let name = (publisher, key_id.clone());
-        self.needed.remove(&name);
+        self.needed.remove(publisher, key_id);
         // What waited for nothing else counts among the dropped.
         let ready = self.chains.release(now, |content| key_of(content).as_ref() != Some(&name));
         for (chain, ready) in ready {
             for InOrder { message, .. } in ready {
-                self.chains.park(chain, message);
+                for dropped in self.chains.park(chain, message, |publisher| self.needed.is_away(publisher)) {
+                    self.note_unread(dropped.content(), effects);
+                }
             }
         }
-        self.chains.drop_under(publisher, key_id)
+        let dropped = self.chains.drop_under(publisher, key_id);
+        dropped.iter().for_each(|message| self.note_unread(message.content(), effects));
+        dropped.len()
     }
 
     /// Opens what a key that came or was given up leaves to be opened.
@@ -261,7 +345,7 @@ impl Intake {
     /// Goes on with the chains just met whose first message need not wait for its key any more. Each can bring keys for others.
     fn release(&mut self, now: Timestamp, effects: &mut Vec<IntakeEffect>) {
         loop {
-            let released = self.chains.release(now, |content| awaits_key(&self.needed, content));
+            let released = self.chains.release(now, |content| self.needed.awaits(content));
             if released.is_empty() {
                 return;
             }
@@ -285,11 +369,6 @@ impl Intake {
             }
         }
     }
-}
-
-/// Whether the key of a message was said to be needed and has neither come nor been given up.
-fn awaits_key(needed: &HashSet<KeyName>, content: &MessageContent) -> bool {
-    key_of(content).is_some_and(|name| needed.contains(&name))
 }
 
 #[cfg(test)]

@@ -393,3 +393,90 @@ fn out_of_order_messages_are_bounded_and_beyond_the_bound_gaps_are_not_waited_fo
     assert!(intake.chains.waiting() <= 10);
     assert_eq!(texts(&effects).len() + intake.chains.waiting(), 50);
 }
+
+#[test]
+fn in_the_past_a_publisher_that_is_away_holds_up_nobody_and_its_messages_make_room_first() {
+    let (mut away, mut slow) = (Author::new(1, "a"), Author::new(2, "b"));
+    let limits = IntakeLimits { parked: 100, ..IntakeLimits::default() };
+    let mut intake = Intake::new(stream(), limits).in_the_past();
+    feed(&mut intake, away.say_many(50));
+    assert!(limits.is_half(intake.held()), "it may only be slow");
+    intake.publisher_away(NOW, away.user());
+    assert!(!limits.is_half(intake.held()));
+    let mut effects = Vec::new();
+    for _ in 0..40 {
+        effects.extend(feed(&mut intake, away.say_many(5)));
+        effects.extend(feed(&mut intake, slow.say_many(1)));
+    }
+    assert_eq!((intake.parked(), intake.held().messages), (100, 40));
+    assert!(events(&effects).is_empty(), "no event for each message");
+    let arrived = intake.key_arrived(NOW, slow.user(), key("b"), Arrival::Answer);
+    assert_eq!(texts(&arrived), numbers(0..40));
+    // It is there again: what waits under its other keys is waited for.
+    intake.key_arrived(NOW, away.user(), key("z"), Arrival::Answer);
+    assert_eq!(intake.held().messages, 60);
+    let over = events(&intake.past_is_over());
+    let key_id = KeyId::new("a").unwrap();
+    let lost = Event::Unread { publisher: away.user(), key_id, messages: 190, from: NOW, until: NOW };
+    assert_eq!(over, [lost], "of 250 messages 60 still wait");
+}
+
+#[test]
+fn live_whoever_has_the_most_waiting_for_keys_makes_room() {
+    let (mut many, mut few) = (Author::new(1, "a"), Author::new(2, "b"));
+    let mut intake = Intake::new(stream(), IntakeLimits { parked: 20, ..IntakeLimits::default() });
+    feed(&mut intake, few.say_many(5));
+    feed(&mut intake, many.say_many(100));
+    assert_eq!(texts(&intake.key_arrived(NOW, few.user(), key("b"), Arrival::Answer)), numbers(0..5));
+    assert_eq!(texts(&intake.key_arrived(NOW, many.user(), key("a"), Arrival::Answer)), numbers(85..100));
+}
+
+#[test]
+fn in_the_past_a_key_given_up_is_not_asked_for_again_for_a_while_and_live_it_is_at_once() {
+    let mut author = Author::new(1, "a");
+    let limits = IntakeLimits::default();
+    let mut intake = Intake::new(stream(), limits).in_the_past();
+    let key_id = KeyId::new("a").unwrap();
+    assert_eq!(needs(&feed(&mut intake, author.say_many(3))), ["a"]);
+    let given_up = intake.key_unavailable(NOW, author.user(), &key_id, AskFailure::Unreachable);
+    assert!(matches!(events(&given_up)[..], [Event::KeyUnavailable { dropped: 3, .. }]));
+    assert!(feed(&mut intake, author.say_many(100)).is_empty());
+    let later = NOW.plus(limits.given_up_for);
+    assert_eq!(needs(&intake.message(later, author.say())), ["a"], "it may be back");
+    let given_up = intake.key_unavailable(later, author.user(), &key_id, AskFailure::Unreachable);
+    assert!(matches!(events(&given_up)[..], [Event::KeyUnavailable { dropped: 1, .. }]));
+
+    let unread =
+        Event::Unread { publisher: author.user(), key_id: key_id.clone(), messages: 104, from: NOW, until: NOW };
+    assert_eq!(events(&intake.past_is_over()), [unread]);
+    assert_eq!(needs(&intake.message(later, author.say())), ["a"], "who is heard live is there");
+    intake.key_unavailable(later, author.user(), &key_id, AskFailure::Unreachable);
+    assert_eq!(needs(&intake.message(later, author.say())), ["a"]);
+}
+
+#[test]
+fn a_key_that_nobody_was_asked_for_is_wanted_by_the_next_message_of_the_past() {
+    let (mut author, mut intake) = (Author::new(1, "a"), intake().in_the_past());
+    feed(&mut intake, [author.say()]);
+    intake.key_unavailable(NOW, author.user(), &KeyId::new("a").unwrap(), AskFailure::Overload);
+    assert_eq!(needs(&feed(&mut intake, [author.say()])), ["a"]);
+}
+
+#[test]
+fn the_keys_of_a_page_of_the_past_are_asked_for_together_ahead_of_its_messages_of_who_may_publish_only() {
+    let (mut author, mut intruder) = (Author::new(1, "k0"), Author::new(2, "x"));
+    let mut page = Vec::new();
+    for n in 1..=5 {
+        page.extend(author.say_many(3));
+        page.push(intruder.say());
+        let step = author.schedule.plan_rekey(key(&format!("k{n}")));
+        author.schedule.rekeyed(step);
+    }
+    let mut intake = intake().in_the_past();
+    intake.key_arrived(NOW, author.user(), key("k1"), Arrival::Store);
+    let asked = needs(&intake.ahead(NOW, &page, |publisher| publisher == author.user()));
+    assert_eq!(asked, ["k0", "k2", "k3", "k4"]);
+    let of_author = page.iter().filter(|message| message.content().publisher == author.user());
+    assert!(needs(&feed(&mut intake, of_author.cloned())).is_empty(), "none is asked for twice");
+    assert_eq!(intake.parked(), 15);
+}

@@ -34,11 +34,19 @@ struct HeldKey {
     found_wrong: bool,
 }
 
+/// A key that is not asked for until then.
+#[derive(Debug)]
+struct Refused {
+    until: Timestamp,
+    /// Nobody said no: its publisher could not be asked.
+    given_up: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Keyring {
     stream: StreamId,
     held: LruCache<KeyName, HeldKey>,
-    refused: LruCache<KeyName, Timestamp>,
+    refused: LruCache<KeyName, Refused>,
     /// Keys are agreed on outside the network, so none is taken from a message.
     agreed_only: bool,
 }
@@ -67,11 +75,25 @@ impl Keyring {
     }
 
     pub(super) fn refuse(&mut self, name: KeyName, until: Timestamp) {
-        self.refused.put(name, until);
+        self.refused.put(name, Refused { until, given_up: false });
+    }
+
+    /// It could not be had, and is not asked for until then, unless [`Self::try_again`] comes before.
+    pub(super) fn give_up(&mut self, name: KeyName, until: Timestamp) {
+        self.refused.put(name, Refused { until, given_up: true });
+    }
+
+    /// What could not be had may be asked for again.
+    pub(super) fn try_again(&mut self) {
+        let given_up = self.refused.iter().filter(|(_, refused)| refused.given_up);
+        let names: Vec<KeyName> = given_up.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.refused.pop(&name);
+        }
     }
 
     pub(super) fn is_refused(&mut self, now: Timestamp, name: &KeyName) -> bool {
-        self.refused.get(name).is_some_and(|until| now < *until)
+        self.refused.get(name).is_some_and(|refused| now < refused.until)
     }
 
     pub(super) fn open(&mut self, now: Timestamp, content: &MessageContent) -> Opened {

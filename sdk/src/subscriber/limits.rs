@@ -1,7 +1,7 @@
 //! What one subscription holds at most, and how long it waits.
 
 use std::num::NonZeroUsize;
-use std::ops::Add;
+use std::ops::{Add, Sub};
 use std::time::Duration;
 
 /// Messages that are held back, and what they cost.
@@ -20,10 +20,18 @@ impl Add for Held {
     }
 }
 
+impl Sub for Held {
+    type Output = Self;
+    fn sub(self, other: Self) -> Self {
+        Self { messages: self.messages.saturating_sub(other.messages), bytes: self.bytes.saturating_sub(other.bytes) }
+    }
+}
+
 /// Bounds of an [`Intake`](super::Intake).
 #[derive(Clone, Copy, Debug)]
 pub struct IntakeLimits {
-    /// Messages that wait for keys; the oldest is dropped beyond it.
+    /// Messages that wait for keys. Beyond it whoever has the most waiting loses the oldest, and in the past of a stream
+    /// publishers that are away lose theirs first.
     pub parked: usize,
     /// Messages that wait for one missing before them, in all chains together; beyond it gaps are not waited for.
     pub out_of_order: usize,
@@ -42,6 +50,8 @@ pub struct IntakeLimits {
     pub chains_per_publisher: usize,
     /// How long messages wait for a permission source that cannot tell whether their author may publish; zero: not at all.
     pub permission_wait: Duration,
+    /// How long, in the past of a stream, a key that could not be had is not asked for again.
+    pub given_up_for: Duration,
     /// Keys held ready; others are found in the store again.
     pub keys: NonZeroUsize,
 }
@@ -67,6 +77,7 @@ impl Default for IntakeLimits {
             chains: CHAINS,
             chains_per_publisher: 256,
             permission_wait: Duration::from_secs(60),
+            given_up_for: Duration::from_secs(600),
             keys: KEYS,
         }
     }

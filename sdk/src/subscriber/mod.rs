@@ -14,7 +14,9 @@ mod history;
 mod intake;
 mod keyring;
 mod limits;
+mod needed;
 mod order;
+mod past;
 mod replay;
 mod unchecked;
 
@@ -118,6 +120,20 @@ pub enum Event {
         publisher: UserId,
         /// How many.
         dropped: usize,
+    },
+    /// Of the past, messages that could not be read because their key was refused, or could not be had: told once for each key,
+    /// before [`Event::HistoryEnd`], with all messages under it.
+    Unread {
+        /// Whose.
+        publisher: UserId,
+        /// The key.
+        key_id: KeyId,
+        /// How many.
+        messages: u64,
+        /// When the first of them was published.
+        from: Timestamp,
+        /// When the last of them was.
+        until: Timestamp,
     },
     /// A storage node did not do what it should; others are asked.
     StorageFault {

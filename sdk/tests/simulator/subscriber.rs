@@ -208,7 +208,7 @@ impl Subscriber {
             let effects = intake.map(|intake| intake.key_arrived(now, publisher, stored.key, Arrival::Store));
             return Todo::intake(stream, effects.unwrap_or_default());
         }
-        Todo::asking(run.requester.want(steady(env), publisher, stream.clone(), key_id, &mut self.rng))
+        Todo::asking(run.requester.want(steady(env), publisher, stream.clone(), vec![key_id], &mut self.rng))
     }
 
     /// A key that rode in a message: whoever could subscribe since then may have it.

@@ -27,6 +27,12 @@ pub(crate) fn in_words(event: &Event) -> String {
                 "key {key_id} of {publisher}: not among the keys agreed on, and not asked for; {lost} cannot be read"
             )
         }
+        Event::Unread { publisher, key_id, messages: unread, from, until } => format!(
+            "key {key_id} of {publisher}: {} cannot be read, published {} to {}",
+            messages(usize::try_from(*unread).unwrap_or(usize::MAX)),
+            times::show(*from),
+            times::show(*until)
+        ),
         Event::WrongKey { publisher, key_id } => {
             format!(
                 "key {key_id}: the one here does not open messages of {publisher}; compare fingerprints with: veilcast key list"
@@ -72,6 +78,11 @@ pub(crate) fn in_json(event: &Event) -> Value {
         }
         Event::KeyNotAgreed { publisher, key_id, dropped } => {
             of("key_not_agreed", *publisher, &json!({ "key_id": key_id.as_str(), "dropped": dropped }))
+        }
+        Event::Unread { publisher, key_id, messages, from, until } => {
+            let (from, until) = (from.as_millis(), until.as_millis());
+            let more = json!({ "key_id": key_id.as_str(), "messages": messages, "from": from, "until": until });
+            of("unread", *publisher, &more)
         }
         Event::WrongKey { publisher, key_id } => of("wrong_key", *publisher, &json!({ "key_id": key_id.as_str() })),
         Event::Gap { publisher, after, until } => {

@@ -69,6 +69,13 @@ pub enum AskFailure {
     Overload,
 }
 
+impl AskFailure {
+    /// Whether it tells nothing of the publisher: nobody was asked.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Unmade | Self::Overload)
+    }
+}
+
 /// What the requester wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequesterEffect {

@@ -81,30 +81,36 @@ impl Requester {
         self.bucket.take(now)
     }
 
-    /// A key is needed. Asks at once where possible; a key refused a short while ago is refused again without asking.
+    /// Keys are needed, which one request asks for as far as they fit. Asks at once where possible; a key refused a short while ago
+    /// is refused again without asking.
     pub fn want<R: Rng + ?Sized>(
         &mut self,
         now: Timestamp,
         publisher: UserId,
         stream: StreamId,
-        key_id: KeyId,
+        key_ids: Vec<KeyId>,
         rng: &mut R,
     ) -> Vec<RequesterEffect> {
-        let source = (publisher, stream);
-        if let Some((refusal, until)) = self.remembered(now, &source, &key_id) {
-            let (publisher, stream) = source;
-            return vec![RequesterEffect::Refused { publisher, stream, key_id, refusal, until }];
+        let (source, mut effects, mut too_many) = ((publisher, stream), Vec::new(), Vec::new());
+        for key_id in key_ids {
+            if let Some((refusal, until)) = self.remembered(now, &source, &key_id) {
+                let (publisher, stream) = source.clone();
+                effects.push(RequesterEffect::Refused { publisher, stream, key_id, refusal, until });
+            } else if self.is_full_for(&source) {
+                too_many.push(key_id);
+            } else {
+                let ask = self.asks.entry(source.clone()).or_default();
+                if !ask.is_wanted(&key_id) {
+                    ask.lane(now, Tried::new()).wanted.insert(key_id);
+                }
+            }
         }
-        if self.is_full_for(&source) {
-            let (publisher, stream) = source;
-            let (key_ids, failure) = (vec![key_id], AskFailure::Overload);
-            return vec![RequesterEffect::GivenUp { publisher, stream, key_ids, failure }];
+        if !too_many.is_empty() {
+            let ((publisher, stream), failure) = (source, AskFailure::Overload);
+            effects.push(RequesterEffect::GivenUp { publisher, stream, key_ids: too_many, failure });
         }
-        let ask = self.asks.entry(source).or_default();
-        if !ask.is_wanted(&key_id) {
-            ask.lane(now, Tried::new()).wanted.insert(key_id);
-        }
-        self.send_due(now, rng)
+        effects.extend(self.send_due(now, rng));
+        effects
     }
 
     fn remembered(&self, now: Timestamp, source: &Source, key_id: &KeyId) -> Option<(Refusal, Timestamp)> {

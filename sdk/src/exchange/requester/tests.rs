@@ -39,7 +39,7 @@ impl Bench {
     }
 
     fn want(&mut self, now: Timestamp, key: &str) -> Vec<RequesterEffect> {
-        self.requester.want(now, publisher(), stream("s"), id(key), &mut self.rng)
+        self.requester.want(now, publisher(), stream("s"), vec![id(key)], &mut self.rng)
     }
 
     fn sent(effects: &[RequesterEffect]) -> (RequestId, Vec<KeyId>) {
@@ -275,7 +275,7 @@ fn never_more_requests_leave_in_any_second_than_the_limit() {
         sent.extend(effects.iter().filter(|e| matches!(e, RequesterEffect::Send { .. })).map(|_| at.as_millis()));
     };
     for n in 0..200 {
-        let effects = bench.requester.want(START, publisher(), stream(&format!("s{n}")), id("a"), &mut bench.rng);
+        let effects = bench.requester.want(START, publisher(), stream(&format!("s{n}")), vec![id("a")], &mut bench.rng);
         count(START, effects);
     }
     for step in 1..2000 {
@@ -511,7 +511,7 @@ fn the_time_for_an_answer_runs_from_when_the_request_left() {
 fn a_request_for_which_there_is_no_other_device_takes_nothing_from_the_limit() {
     let mut bench = Bench::new();
     let want = |bench: &mut Bench, n: usize| {
-        bench.requester.want(START, publisher(), stream(&format!("s{n}")), id("a"), &mut bench.rng)
+        bench.requester.want(START, publisher(), stream(&format!("s{n}")), vec![id("a")], &mut bench.rng)
     };
     // The burst is five.
     for n in 0..4 {
@@ -550,4 +550,12 @@ fn a_grant_that_begins_soon_is_asked_for_again_when_it_does_whatever_time_it_is_
     bench.settle(START, answer, 1).unwrap();
     assert_eq!(refused(&bench.want(secs(2), "a")), [(id("a"), Refusal::NotYet { from })]);
     Bench::sent(&bench.want(secs(3), "a"));
+}
+
+#[test]
+fn keys_wanted_together_are_asked_for_in_one_request() {
+    let mut bench = Bench::new();
+    let wanted: Vec<KeyId> = ["a", "b", "c"].map(id).to_vec();
+    let effects = bench.requester.want(START, publisher(), stream("s"), wanted.clone(), &mut bench.rng);
+    assert_eq!(Bench::sent(&effects).1, wanted);
 }

@@ -169,7 +169,7 @@ impl Archive {
             core: Replayer::new(replay, reader.parts(), user, goes_live, limits),
             replay: wanted,
             began: env.now,
-            intake: Intake::new(stream, intake),
+            intake: Intake::new(stream, intake).in_the_past(),
             cache: PermissionCache::default(),
             wake: None,
             fed: BTreeSet::new(),
@@ -411,6 +411,8 @@ impl Archive {
             }
             Told::HistoryEnd { .. } => {
                 env.figures.histories += 1;
+                let over = self.readers[number].run.as_mut().map(|run| run.intake.past_is_over());
+                over.into_iter().flatten().for_each(|effect| self.intake_effect(env, number, effect));
                 truth::history_is_over(env, &mut self.readers[number], &self.depots);
             }
             _ => {}
