@@ -4,7 +4,7 @@
 //! subscription; for history followed by live messages it stands between the network and the subscription. While the
 //! subscription has no room nothing further is taken in, so a slow application slows its storage nodes down.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,6 @@ use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::config::GapFill;
 use super::depots::{self, Depot};
 use super::shared::{Shared, blocking};
 use super::subscribing::Feed;
@@ -28,8 +27,6 @@ use crate::wire::{MessageContent, Received, RequestId, ResendPage, ResendRequest
 
 /// How long a neighbour that takes part in a partition is waited for.
 const MEET: Duration = Duration::from_secs(2);
-/// Tries for one gap where all are to be filled.
-const FULL_TRIES: u32 = 10;
 
 /// What a replay is to do.
 pub(super) struct Plan {
@@ -66,7 +63,11 @@ struct Replaying {
     core: Replayer,
     stream: StreamId,
     parts: Vec<StreamPart>,
-    depots: Vec<Depot>,
+    /// By their numbers.
+    depots: BTreeMap<usize, Depot>,
+    /// How many were found so far, and how many before the last look.
+    numbered: usize,
+    last_look: Option<usize>,
     feed: mpsc::Sender<Feed>,
     /// What the subscription is yet to take.
     ready: VecDeque<Feed>,
@@ -93,7 +94,9 @@ impl Replaying {
             core,
             stream,
             parts,
-            depots: Vec::new(),
+            depots: BTreeMap::new(),
+            numbered: 0,
+            last_look: None,
             feed,
             ready: VecDeque::new(),
             work: FuturesUnordered::from_iter([Box::pin(looking) as BoxFuture<'static, Came>]),
@@ -150,7 +153,7 @@ impl Replaying {
         let effects = match came {
             Came::Depots(depots) => {
                 let names = depots.iter().map(|depot| depot.node).collect();
-                self.depots = depots;
+                self.number(depots);
                 self.core.found(now, names, &mut self.rng)
             }
             Came::Page(id, answer) => self.core.page(now, id, answer, &mut self.rng),
@@ -160,11 +163,22 @@ impl Replaying {
         self.carry_out(effects);
     }
 
+    /// Those of the look before may still be being asked; older ones are forgotten.
+    fn number(&mut self, depots: Vec<Depot>) {
+        if let Some(first_of_last) = self.last_look.replace(self.numbered) {
+            self.depots.retain(|number, _| *number >= first_of_last);
+        }
+        for depot in depots {
+            self.depots.insert(self.numbered, depot);
+            self.numbered += 1;
+        }
+    }
+
     fn carry_out(&mut self, effects: Vec<ReplayEffect>) {
         for effect in effects {
             match effect {
                 ReplayEffect::Ask { node, request } => {
-                    let Some(depot) = self.depots.get(node).cloned() else { continue };
+                    let Some(depot) = self.depots.get(&node).cloned() else { continue };
                     self.work.push(Box::pin(ask(self.shared.clone(), depot, self.stream.clone(), request)));
                 }
                 ReplayEffect::Check { id, messages } => {
@@ -172,6 +186,10 @@ impl Replaying {
                 }
                 ReplayEffect::Feed(messages) => self.ready.push_back(Feed::Messages(messages)),
                 ReplayEffect::Tell(event) => self.ready.push_back(Feed::Tell(event)),
+                ReplayEffect::Look => {
+                    let (shared, stream) = (self.shared.clone(), self.stream.clone());
+                    self.work.push(Box::pin(async move { Came::Depots(depots::find(&shared, &stream).await) }));
+                }
                 ReplayEffect::Meet => self.work.push(Box::pin(meet(self.shared.clone(), self.parts.clone()))),
                 ReplayEffect::End => {
                     self.ready.push_back(Feed::End);
@@ -186,11 +204,7 @@ fn limits(shared: &Shared) -> ReplayLimits {
     ReplayLimits {
         answer_timeout: shared.config.requester.key_request_timeout,
         live_window: shared.config.intake.live_window,
-        fill_tries: match shared.config.gap_fill {
-            GapFill::Off => 0,
-            GapFill::Light => 1,
-            GapFill::Full => FULL_TRIES,
-        },
+        fill_tries: shared.config.gap_fill.tries(),
         ..ReplayLimits::default()
     }
 }

@@ -121,8 +121,8 @@ pub enum Event {
         /// How many.
         dropped: usize,
     },
-    /// Of the past, messages that could not be read because their key was refused, or could not be had: told once for each key,
-    /// before [`Event::HistoryEnd`], with all messages under it.
+    /// Of the past, messages that could not be read because their key was refused, or could not be had: told for each key before
+    /// [`Event::HistoryEnd`], with all messages under it. Those that still wait for a key then are told of when it is refused.
     Unread {
         /// Whose.
         publisher: UserId,

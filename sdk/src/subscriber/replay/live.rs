@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::merge::{Merge, Merged, Node, up_to};
-use super::{ReplayEffect, Replayer, Standing, Step};
+use super::{Known, ReplayEffect, Replayer, Standing, Step};
 use crate::subscriber::StorageFault;
 use crate::subscriber::history::Hole;
 use crate::time::Timestamp;
@@ -24,6 +24,8 @@ struct Fill {
     at: Timestamp,
     merge: Option<Merge>,
     found: bool,
+    /// Whether storage nodes were looked for again on its account.
+    looked: bool,
     /// Of a chain that nobody met, the messages that came: handed on behind what is missing.
     behind: Behind,
 }
@@ -34,6 +36,11 @@ impl Live {
     pub(super) fn next_wake(&self) -> Option<Timestamp> {
         let due = |fill: &Fill| fill.merge.as_ref().map_or(Some(fill.at), Merge::next_wake);
         self.fills.iter().filter_map(due).min()
+    }
+
+    /// There are other nodes to ask: whoever waits to be tried is tried at once.
+    pub(super) fn try_now(&mut self, now: Timestamp) {
+        self.fills.iter_mut().filter(|fill| fill.looked).for_each(|fill| fill.at = fill.at.min(now));
     }
 
     pub(super) fn is_at_rest(&self) -> bool {
@@ -90,28 +97,34 @@ impl Replayer {
             passed.extend(fill.behind.into_values());
         }
         let Some(hole) = self.courses[course].history.live(content) else { return passed.push(message) };
-        let tries_left = if self.fillers().is_empty() { 0 } else { self.limits.fill_tries };
         // The subscription waits for what is missing in a chain that it knows; the beginning of another it would not miss.
         let waits = hole.after.is_none();
-        if tries_left == 0 || self.live.fills.len() >= self.limits.fills || (waits && !room) {
+        let mut tries_left = self.limits.fill_tries;
+        if self.live.fills.len() >= self.limits.fills || (waits && !room) {
+            tries_left = 0;
+        }
+        // Where nobody is known, nothing is held back for somebody to be found.
+        let looked = tries_left > 0 && self.fillers().is_empty();
+        if tries_left == 0 || (looked && (!self.look_again(step) || waits)) {
             self.tell_beginning(step, course, &hole, Some(hole.until));
             return passed.push(message);
         }
         // It may only have come by a longer way; and a storage node has to store it first.
-        let at = step.now.steady.plus(self.limits.fill_after);
+        let wait = if looked { self.limits.fill_again } else { self.limits.fill_after };
+        let at = step.now.steady.plus(wait);
         let mut behind = BTreeMap::new();
         if waits {
             behind.insert(content.at, message);
         } else {
             passed.push(message);
         }
-        self.live.fills.push(Fill { course, hole, tries_left, at, merge: None, found: false, behind });
+        self.live.fills.push(Fill { course, hole, tries_left, at, merge: None, found: false, looked, behind });
     }
 
     /// Whoever may have what is missing, also nodes that could not be reached before.
     fn fillers(&self) -> Vec<Node> {
-        let known = self.nodes.iter().enumerate().filter(|(_, known)| known.standing != Standing::Left);
-        known.map(|(number, known)| (number, known.name)).take(self.limits.nodes).collect()
+        let known = self.nodes.iter().filter(|known| known.standing != Standing::Left);
+        known.map(Known::node).take(self.limits.nodes).collect()
     }
 
     pub(super) fn fill_gaps(&mut self, step: &mut Step<'_>) {
@@ -165,6 +178,10 @@ impl Replayer {
             }
             if fill.merge.is_none() {
                 fill.at = step.now.steady.plus(self.limits.fill_again);
+                if !fill.found && fill.tries_left == 0 && !fill.looked && self.look_again(step) {
+                    // Those that are known may be gone, and others there.
+                    (fill.looked, fill.tries_left) = (true, 1);
+                }
                 return fill.found || fill.tries_left == 0;
             }
         }

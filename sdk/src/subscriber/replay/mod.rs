@@ -11,7 +11,8 @@
 //! ```
 //! A node that lies is left, and so is one that is lost; whoever is asked next goes on behind the last message that was read.
 //! What comes live meanwhile is held back, bounded, and handed over behind the history; where it was too much, storage is
-//! read once more instead. What is missing among live messages later on is asked for as well.
+//! read once more instead. What is missing among live messages later on is asked for as well; where nobody had it, storage nodes
+//! are looked for again.
 //!
 //! [`Replayer`] is told what happens and by which two clocks; what it wants done is a [`ReplayEffect`].
 
@@ -53,7 +54,7 @@ pub struct Moment {
 pub enum ReplayEffect {
     /// Send this to a node, with what proves the grant; [`Replayer::page`] takes the answer.
     Ask {
-        /// Its number among those found.
+        /// Its number among all that were found, in the order in which they were told of.
         node: usize,
         /// The request, without proofs.
         request: ResendRequest,
@@ -71,6 +72,8 @@ pub enum ReplayEffect {
     Tell(Event),
     /// Wait until neighbours send what is published from now on; [`Replayer::met`] takes the word.
     Meet,
+    /// Look for storage nodes again; [`Replayer::found`] takes them.
+    Look,
     /// Nothing comes any more.
     End,
 }
@@ -89,6 +92,10 @@ pub struct Replayer {
     limits: ReplayLimits,
     goes_live: bool,
     nodes: Vec<Known>,
+    /// How many were found so far, those of earlier looks included.
+    numbered: usize,
+    /// When they were looked for the last time.
+    looked: Option<Timestamp>,
     calls: Calls,
     courses: Vec<Course>,
     /// The partition being read, and for which time.
@@ -103,6 +110,7 @@ pub struct Replayer {
 /// A storage node.
 #[derive(Debug)]
 struct Known {
+    number: usize,
     name: UserId,
     standing: Standing,
 }
@@ -187,6 +195,8 @@ impl Replayer {
             limits,
             goes_live,
             nodes: Vec::new(),
+            numbered: 0,
+            looked: None,
             calls: Calls::new(requester, limits),
             courses: parts.into_iter().map(course).collect(),
             at: 0,
@@ -201,12 +211,37 @@ impl Replayer {
     /// The stream's storage nodes, in the order in which they are to be asked.
     pub fn found(&mut self, now: Moment, nodes: Vec<UserId>, rng: &mut dyn Rng) -> Vec<ReplayEffect> {
         self.step(now, rng, |this, step| {
-            if matches!(this.phase, Phase::Looking) {
-                let known = |name| Known { name, standing: Standing::Sound };
-                this.nodes = nodes.into_iter().map(known).collect();
-                this.phase = this.begin_part(step);
+            this.looked = Some(step.now.steady);
+            match this.phase {
+                Phase::Looking => {
+                    this.know(nodes);
+                    this.phase = this.begin_part(step);
+                }
+                // Those of before are asked no more, unless they were found again.
+                Phase::Live if !nodes.is_empty() => {
+                    this.know(nodes);
+                    this.live.try_now(step.now.steady);
+                }
+                _ => this.numbered += nodes.len(),
             }
         })
+    }
+
+    fn know(&mut self, nodes: Vec<UserId>) {
+        let numbered = self.numbered;
+        self.numbered += nodes.len();
+        let known = |(n, name)| Known { number: numbered + n, name, standing: Standing::Sound };
+        self.nodes = nodes.into_iter().enumerate().map(known).collect();
+    }
+
+    /// Whether storage nodes are being looked for now. They are no more often than [`ReplayLimits::look_again`].
+    fn look_again(&mut self, step: &mut Step<'_>) -> bool {
+        let due = self.looked.is_none_or(|at| step.now.steady >= at.plus(self.limits.look_again));
+        if due {
+            self.looked = Some(step.now.steady);
+            step.effects.push(ReplayEffect::Look);
+        }
+        due
     }
 
     /// The answer to a request, signed by the node that was asked; or why there is none.
@@ -333,10 +368,9 @@ impl Replayer {
 
     /// Nodes that can be asked and have not said that they have no more.
     fn candidates(&self) -> Vec<Node> {
-        let ended = |node: usize| self.courses[self.at].ended.iter().any(|end| end.node.0 == node);
-        let sound = |(n, known): &(usize, &Known)| known.standing == Standing::Sound && !ended(*n);
-        let found = self.nodes.iter().enumerate().filter(sound).map(|(n, known)| (n, known.name));
-        found.take(self.limits.nodes).collect()
+        let ended = |number: usize| self.courses[self.at].ended.iter().any(|end| end.node.0 == number);
+        let sound = |known: &&Known| known.standing == Standing::Sound && !ended(known.number);
+        self.nodes.iter().filter(sound).map(Known::node).take(self.limits.nodes).collect()
     }
 
     fn begin_part(&mut self, step: &mut Step<'_>) -> Phase {
@@ -440,11 +474,8 @@ impl Replayer {
     /// is asked as well, where he was asked for later messages only.
     fn ask_others(&mut self, step: &mut Step<'_>, merge: &Merge, hole: &Hole) -> Merge {
         let readers: Vec<Node> = merge.nodes().filter(|_| merge.reaches_back_to(hole)).collect();
-        let sound = |(n, known): &(usize, &Known)| {
-            known.standing == Standing::Sound && readers.iter().all(|(reader, _)| reader != n)
-        };
-        let others = self.nodes.iter().enumerate().filter(sound).map(|(n, known)| (n, known.name));
-        let others: Vec<Node> = others.take(self.limits.nodes).collect();
+        let sound = |known: &&Known| known.standing == Standing::Sound && !readers.contains(&known.node());
+        let others: Vec<Node> = self.nodes.iter().filter(sound).map(Known::node).take(self.limits.nodes).collect();
         let (part, wanted) = (self.course().history.part().clone(), self.course().history.wanted_for(hole));
         let history = &self.courses[self.at].history;
         let within = |content: &MessageContent| hole.after.is_some() || history.begins_before(Place::from(content));
@@ -516,11 +547,13 @@ impl Replayer {
     /// A node that failed is not asked again for history.
     fn leave(&mut self, step: &mut Step<'_>, faults: Vec<(Node, StorageFault)>) {
         for ((number, node), fault) in faults {
-            let Some(known) = self.nodes.get_mut(number) else { continue };
-            known.standing = match fault {
-                StorageFault::Unreachable => Standing::Lost,
-                _ => Standing::Left,
-            };
+            // Or it is of those that were found before.
+            if let Some(known) = self.nodes.iter_mut().find(|known| known.number == number) {
+                known.standing = match fault {
+                    StorageFault::Unreachable => Standing::Lost,
+                    _ => Standing::Left,
+                };
+            }
             step.effects.push(ReplayEffect::Tell(Event::StorageFault { node, fault }));
         }
     }
@@ -561,6 +594,12 @@ impl Replayer {
     }
 }
 
+impl Known {
+    fn node(&self) -> Node {
+        (self.number, self.name)
+    }
+}
+
 /// The last place in a chain before this one.
 fn before(at: MessageRef) -> MessageRef {
     match at.sequence.checked_sub(1) {
@@ -597,3 +636,6 @@ impl Held {
         self.messages.iter().filter(of_hole).cloned()
     }
 }
+
+#[cfg(test)]
+mod tests;

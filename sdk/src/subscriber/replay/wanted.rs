@@ -96,6 +96,8 @@ pub struct ReplayLimits {
     pub fill_after: Duration,
     /// Between two tries.
     pub fill_again: Duration,
+    /// Storage nodes are looked for again where a gap was not filled, but no more often.
+    pub look_again: Duration,
     /// How far back a chain may begin live when it is first met, against a recording played again.
     pub live_window: Duration,
 }
@@ -117,6 +119,7 @@ impl Default for ReplayLimits {
             fill_tries: 1,
             fill_after: Duration::from_millis(100),
             fill_again: Duration::from_secs(2),
+            look_again: Duration::from_secs(60),
             live_window: Duration::from_secs(600),
         }
     }

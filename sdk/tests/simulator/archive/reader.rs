@@ -304,7 +304,8 @@ impl Archive {
         match effect {
             ReplayEffect::Ask { node, request } => {
                 let reader = &mut self.readers[number];
-                let (depot, id) = (reader.plan.depots[node], request.id);
+                // The same are found whenever he looks.
+                let (depot, id) = (reader.plan.depots[node % reader.plan.depots.len()], request.id);
                 let (span, part) = (request.span, request.part.number());
                 env.note(format_args!(
                     "reader {number} asks depot {depot} on #{part} for {span:?} after {:?}",
@@ -332,6 +333,10 @@ impl Archive {
             }
             ReplayEffect::Feed(messages) => return self.feed(env, number, messages),
             ReplayEffect::Tell(event) => self.told(env, number, event),
+            ReplayEffect::Look => {
+                let at = env.now + self.rng.random_range(1..300);
+                env.net.at(at, Event::Archive(Happening::Found(number)));
+            }
             ReplayEffect::Meet => {
                 let at = env.now + self.rng.random_range(1..2_000);
                 env.net.at(at, Event::Archive(Happening::Met(number)));
