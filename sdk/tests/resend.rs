@@ -17,7 +17,7 @@ use veilcast::message::{Draft, compose};
 use veilcast::permission::{LocalRegistry, PermissionSource, StreamSettings};
 use veilcast::storage::{MemoryMessageStore, MessageStore, Query, StorageLimits};
 use veilcast::subscriber::StorageFault;
-use veilcast::time::{Clock, SystemClock};
+use veilcast::time::{Clock, ManualClock, SystemClock};
 use veilcast::wire::{Frame, MessageContent, MessageRef, Received, StorageRecord, Verified};
 use veilcast::{Event, Payload, Period, Permission, Refusal, StreamId, Timestamp, UserId};
 
@@ -547,4 +547,19 @@ async fn a_storage_node_that_asks_for_patience_is_waited_for_and_everything_is_r
     let (texts, events) = rest(reader.resend(&depot.stream, Replay::from(Timestamp::ZERO)).await.unwrap()).await;
     assert_eq!(texts, numbers(0..30));
     assert!(!events.iter().any(|event| matches!(event, Event::StorageFault { .. })), "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_whose_clock_is_wrong_is_told_what_may_be_the_matter() {
+    let depot = Depot::new().await;
+    let (node, _) = depot.storing(2, 1).await;
+    depot.say(0..3).await;
+    holds(&node, 3).await;
+    let fast = Arc::new(ManualClock::at(SystemClock.now().plus(Duration::from_secs(120))));
+    let builder = depot.net.builder(3).permissions(depot.source()).config(config()).clock(fast);
+    let reader = depot.net.join(builder).await;
+    depot.publisher.grant(&depot.stream, reader.user(), Permission::Subscribe, Period::ALWAYS).await.unwrap();
+    let (texts, events) = rest(reader.resend(&depot.stream, Replay::last(3)).await.unwrap()).await;
+    let silent = |event: &Event| matches!(event, Event::StorageFault { fault: StorageFault::Silent, .. });
+    assert!(texts.is_empty() && events.iter().any(silent), "{events:?}");
 }

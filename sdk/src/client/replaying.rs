@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::depots::{self, Depot};
 use super::shared::{Shared, blocking};
 use super::subscribing::Feed;
+use crate::network::RequestError;
 use crate::permission::PermissionSource;
 use crate::stream::{StreamId, StreamPart};
 use crate::subscriber::{Moment, Replay, ReplayEffect, ReplayLimits, Replayer, StorageFault};
@@ -232,7 +233,10 @@ async fn send(shared: &Shared, depot: Depot, request: ResendRequest) -> Result<R
     let envelope = signed.map_err(|_| StorageFault::Unreachable)?.envelope().to_vec();
     let answer = shared.network.request(depot.peer, depot.addresses.clone(), envelope).await.map_err(|error| {
         tracing::debug!(node = %depot.node, %error, "a storage node was asked in vain");
-        StorageFault::Unreachable
+        match error {
+            RequestError::Closed(_) => StorageFault::Silent,
+            _ => StorageFault::Unreachable,
+        }
     })?;
     let page = blocking(move || Received::<ResendPage>::decode(&answer.into()).ok()?.verify().ok());
     let page = page.await.map_err(|_| StorageFault::Unreachable)?;

@@ -163,16 +163,21 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageFault {
-    /// It cannot be reached, or does not answer.
+    /// It cannot be reached, or did not answer in time.
     #[error("it cannot be reached")]
     Unreachable,
+    /// It was reached and gave no answer. Storage nodes give none to whoever asks too often or has a clock that is more than a
+    /// minute off.
+    #[error("it gave no answer; it gives none to whoever asks too often, or whose clock is more than a minute off")]
+    Silent,
     /// It says no.
     #[error("it refused: {0}")]
     Refused(Refusal),
     /// It sent what is no answer to what it was asked, or messages that nobody signed.
     #[error("it lied: {0}")]
     Lied(&'static str),
-    /// It left messages out that another node has.
+    /// It left messages out that another node has. Or it never got them: an author who dates a message back, or sends it to some
+    /// nodes only, can have an honest one named.
     #[error("it left out messages of {publisher}")]
     Withheld {
         /// Whose.

@@ -162,7 +162,7 @@ impl Replayer {
             let mut faults = Vec::new();
             let merged = merge.look(step, &mut self.calls, &mut faults);
             // Who cannot be reached now may be there the next time.
-            faults.retain(|(_, fault)| *fault != StorageFault::Unreachable);
+            faults.retain(|(_, fault)| !matches!(fault, StorageFault::Unreachable | StorageFault::Silent));
             self.leave(step, faults);
             match merged {
                 Merged::Pending => {

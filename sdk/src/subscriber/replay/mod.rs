@@ -550,7 +550,7 @@ impl Replayer {
             // Or it is of those that were found before.
             if let Some(known) = self.nodes.iter_mut().find(|known| known.number == number) {
                 known.standing = match fault {
-                    StorageFault::Unreachable => Standing::Lost,
+                    StorageFault::Unreachable | StorageFault::Silent => Standing::Lost,
                     _ => Standing::Left,
                 };
             }

@@ -30,7 +30,7 @@ impl Replay {
         Self::range(moment, ALWAYS)
     }
 
-    /// From one moment to another, both included; nothing where the second is before the first.
+    /// From one moment to another, both included; where the second is before the first, it counts as the first.
     pub fn range(from: Timestamp, to: Timestamp) -> Self {
         Self::of(Span::Range { from, to: to.max(from) })
     }
