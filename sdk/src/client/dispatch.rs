@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 
+use super::bounded::NoRoom;
 use super::config::SlowReader;
 use super::gate::Admitted;
 use super::shared::{Reader, Shared};
@@ -65,16 +65,15 @@ async fn frame(shared: &Shared, admitted: Admitted) {
 }
 
 async fn hand_over(shared: &Shared, reader: &Reader, messages: Vec<Verified<MessageContent>>) {
-    let n = messages.len();
-    let lost = match shared.config.slow_reader {
-        SlowReader::Wait => {
-            let _ = reader.messages.send(Feed::Messages(messages)).await;
-            false
-        }
-        SlowReader::Lose => matches!(reader.messages.try_send(Feed::Messages(messages)), Err(TrySendError::Full(_))),
+    let (n, feed) = (messages.len(), Feed::Messages(messages));
+    let room = match shared.config.slow_reader {
+        SlowReader::Wait => reader.messages.reserve(feed.bytes()).await,
+        SlowReader::Lose => reader.messages.try_reserve(feed.bytes()),
     };
-    if lost {
+    match room {
+        Ok(room) => room.send(feed),
         // The chain reference of the next message shows the reader what is missing.
-        count(&shared.counters.messages_lost, n);
+        Err(NoRoom::Full) => count(&shared.counters.messages_lost, n),
+        Err(NoRoom::Closed) => {}
     }
 }

@@ -11,9 +11,10 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+use super::bounded;
 use super::config::GapFill;
 use super::depots::{self, Depot};
 use super::replaying::{self, Plan};
@@ -35,6 +36,7 @@ const MOST: usize = 10_000;
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Pages waiting to be taken.
 const PAGES: usize = 4;
+const PAGES_BYTES: usize = 4 << 20;
 
 /// What came of it.
 pub(super) enum Filled {
@@ -156,7 +158,7 @@ async fn read(
 ) -> Vec<Verified<MessageContent>> {
     let (publisher, chain) = gap.chain;
     let replay = Replay::range(gap.after.timestamp, gap.until.timestamp).chain(publisher, chain);
-    let (feed, mut fed) = mpsc::channel(PAGES);
+    let (feed, mut fed) = bounded::channel(PAGES, PAGES_BYTES);
     let (parts, depots) = (vec![gap.part.clone()], Some(depots));
     let reading = replaying::history(shared.clone(), Plan { stream: stream.clone(), parts, replay, depots, feed });
     let taking = async {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::subscribing::Feed;
-use crate::subscriber::Event;
+use crate::subscriber::{Event, size_of};
 use crate::wire::{MessageContent, Verified};
 
 /// One of it.
@@ -25,7 +25,7 @@ impl Incoming {
     pub(super) fn push(&mut self, fed: Feed) {
         match fed {
             Feed::Messages(messages) => {
-                self.bytes += messages.iter().map(|message| message.envelope().len()).sum::<usize>();
+                self.bytes += messages.iter().map(size_of).sum::<usize>();
                 self.items.extend(messages.into_iter().map(Item::Message));
             }
             Feed::Tell(event) => self.items.push_back(Item::Tell(event)),
@@ -36,7 +36,7 @@ impl Incoming {
     pub(super) fn pop(&mut self) -> Option<Item> {
         let item = self.items.pop_front();
         if let Some(Item::Message(message)) = &item {
-            self.bytes -= message.envelope().len();
+            self.bytes -= size_of(message);
         }
         item
     }

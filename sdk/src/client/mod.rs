@@ -30,6 +30,7 @@ mod asking;
 mod assigning;
 mod auditing;
 mod bookmarks;
+mod bounded;
 mod builder;
 mod carrying;
 mod checks;

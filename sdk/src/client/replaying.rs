@@ -13,9 +13,9 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use rand::rngs::StdRng;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::bounded;
 use super::depots::{self, Depot};
 use super::shared::{Shared, blocking};
 use super::subscribing::Feed;
@@ -36,18 +36,18 @@ pub(super) struct Plan {
     pub(super) replay: Replay,
     /// Where storage nodes were looked for already.
     pub(super) depots: Option<Vec<Depot>>,
-    pub(super) feed: mpsc::Sender<Feed>,
+    pub(super) feed: bounded::Sender<Feed>,
 }
 
 /// Reads history alone into a subscription, which ends behind it.
 pub(super) async fn history(shared: Arc<Shared>, plan: Plan) {
-    let (nobody, live) = mpsc::channel(1);
+    let (nobody, live) = bounded::channel(1, 1);
     drop(nobody);
     Replaying::new(shared, plan, false).run(live).await;
 }
 
 /// Reads history, and hands over what comes live behind it, for ever.
-pub(super) async fn then_live(shared: Arc<Shared>, plan: Plan, live: mpsc::Receiver<Feed>) {
+pub(super) async fn then_live(shared: Arc<Shared>, plan: Plan, live: bounded::Receiver<Feed>) {
     Replaying::new(shared, plan, true).run(live).await;
 }
 
@@ -69,7 +69,7 @@ struct Replaying {
     /// How many were found so far, and how many before the last look.
     numbered: usize,
     last_look: Option<usize>,
-    feed: mpsc::Sender<Feed>,
+    feed: bounded::Sender<Feed>,
     /// What the subscription is yet to take.
     ready: VecDeque<Feed>,
     work: FuturesUnordered<BoxFuture<'static, Came>>,
@@ -107,7 +107,7 @@ impl Replaying {
         }
     }
 
-    async fn run(mut self, mut live: mpsc::Receiver<Feed>) {
+    async fn run(mut self, mut live: bounded::Receiver<Feed>) {
         let feed = self.feed.clone();
         let mut lives = true;
         loop {
@@ -116,8 +116,9 @@ impl Replaying {
                 return;
             }
             let (has_room, pause) = (self.ready.is_empty(), self.pause());
+            let next_bytes = self.ready.front().map_or(0, Feed::bytes);
             tokio::select! {
-                permit = feed.reserve(), if !has_room => match (permit, self.ready.pop_front()) {
+                permit = feed.reserve(next_bytes), if !has_room => match (permit, self.ready.pop_front()) {
                     (Ok(permit), Some(fed)) => permit.send(fed),
                     _ => return,
                 },

@@ -12,6 +12,7 @@ use super::access::Access;
 use super::announcing::Joined;
 use super::asking::{Ask, KEYS_MAILBOX};
 use super::auditing::Auditor;
+use super::bounded;
 use super::config::ClientConfig;
 use super::depots::Answered;
 use super::directory::Directory;
@@ -87,7 +88,7 @@ pub(super) struct Shared {
 pub(super) struct Reader {
     pub(super) stream: StreamId,
     pub(super) parts: Vec<StreamPart>,
-    pub(super) messages: mpsc::Sender<Feed>,
+    pub(super) messages: bounded::Sender<Feed>,
     pub(super) keys: mpsc::Sender<KeyNews>,
 }
 

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use veilcast_key_store::{GroupKey, KeyId, KeyOrigin};
 
 use super::asking::Ask;
+use super::bounded;
 use super::checks::{Checked, Checks};
 use super::config::GapFill;
 use super::depots;
@@ -30,7 +31,7 @@ use crate::key_ring::Looked;
 use crate::message::Message;
 use crate::permission::{Permission, Refusal};
 use crate::stream::{StreamId, StreamPart};
-use crate::subscriber::{Arrival, Event, Intake, IntakeEffect, IntakeLimits, Replay, Unchecked};
+use crate::subscriber::{Arrival, Event, Intake, IntakeEffect, IntakeLimits, Replay, Unchecked, size_of};
 use crate::time::Timestamp;
 use crate::wire::{MessageContent, Verified};
 
@@ -38,8 +39,11 @@ use crate::wire::{MessageContent, Verified};
 const PAGES: usize = 4;
 /// How long live messages wait for keys of the history before them.
 const SEAM: Duration = Duration::from_secs(5);
-/// Frames waiting for a subscription.
+/// Frames waiting for a subscription, and their bytes.
 const FRAMES: usize = 1024;
+const FRAMES_BYTES: usize = 32 << 20;
+/// Bytes of the messages waiting for the application; how many is configured.
+const DELIVERIES_BYTES: usize = 64 << 20;
 /// How long a publisher without permission is not reported again.
 const REPORT_AGAIN: Duration = Duration::from_secs(10);
 /// How long a key that is not among those agreed on is not reported again.
@@ -101,7 +105,26 @@ pub(super) enum KeyNews {
 
 /// Messages and events of a stream. Dropping it ends the subscription.
 pub struct Subscription {
-    deliveries: mpsc::Receiver<Delivery>,
+    deliveries: bounded::Receiver<Delivery>,
+}
+
+impl Feed {
+    /// What it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Messages(messages) => messages.iter().map(size_of).sum(),
+            Self::Tell(_) | Self::End => 0,
+        }
+    }
+}
+
+impl Delivery {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Message(message) => message.envelope.len() + message.payload.len(),
+            Self::Event(_) => 0,
+        }
+    }
 }
 
 impl Subscription {
@@ -146,7 +169,7 @@ pub(super) async fn subscribe_from(
     // Stored messages are of any age. Live ones of a chain that nobody met are looked at before they come here.
     let gap_wait = shared.config.gap_fill.wait(&shared.config.intake);
     let limits = IntakeLimits { live_window: Duration::MAX, gap_wait, ..shared.config.intake };
-    let (live, lived) = mpsc::channel(FRAMES);
+    let (live, lived) = bounded::channel(FRAMES, FRAMES_BYTES);
     let (subscription, feed) =
         begin(shared, stream.clone(), parts.clone(), Vec::new(), limits, Kind::PastThenLive, Some(live))?;
     for part in &parts {
@@ -197,12 +220,15 @@ fn begin(
     first: Vec<Verified<MessageContent>>,
     limits: IntakeLimits,
     kind: Kind,
-    live: Option<mpsc::Sender<Feed>>,
-) -> Result<(Subscription, mpsc::Sender<Feed>), ClientError> {
-    let (feed, frames) = mpsc::channel(if kind == Kind::Live { FRAMES } else { PAGES });
+    live: Option<bounded::Sender<Feed>>,
+) -> Result<(Subscription, bounded::Sender<Feed>), ClientError> {
+    let (feed, frames) = match kind {
+        Kind::Live => bounded::channel(FRAMES, FRAMES_BYTES),
+        Kind::Past | Kind::PastThenLive => bounded::channel(PAGES, FRAMES_BYTES),
+    };
     let messages = live.unwrap_or_else(|| feed.clone());
     let (keys, news) = mpsc::channel(READER_KEYS);
-    let (deliver, deliveries) = mpsc::channel(shared.config.subscription_queue.max(1));
+    let (deliver, deliveries) = bounded::channel(shared.config.subscription_queue, DELIVERIES_BYTES);
     shared.add_reader(Reader { stream: stream.clone(), parts: parts.clone(), messages, keys })?;
     let reading = Reading::new(shared.clone(), stream, limits, kind);
     // Not cut off at the stop: what has arrived is still handed over.
@@ -218,6 +244,8 @@ struct Reading {
     incoming: Incoming,
     intake: Intake,
     ready: VecDeque<Delivery>,
+    /// Of the messages among them.
+    ready_bytes: usize,
     /// Deliveries that wait before nothing more is taken in.
     room: usize,
     /// Keys to be asked for, all of a publisher's together.
@@ -255,6 +283,7 @@ impl Reading {
             incoming: Incoming::default(),
             intake,
             ready: VecDeque::new(),
+            ready_bytes: 0,
             room: usize::MAX,
             unasked: BTreeMap::new(),
             ask_again: Instant::now(),
@@ -272,12 +301,12 @@ impl Reading {
         mut self,
         parts: Vec<StreamPart>,
         first: Vec<Verified<MessageContent>>,
-        mut frames: mpsc::Receiver<Feed>,
+        mut frames: bounded::Receiver<Feed>,
         mut news: mpsc::Receiver<KeyNews>,
-        deliver: mpsc::Sender<Delivery>,
+        deliver: bounded::Sender<Delivery>,
     ) {
         self.messages(first);
-        self.room = deliver.max_capacity();
+        self.room = deliver.max_items();
         loop {
             // Keys are always taken in, and before frames: a message must not be judged by what was held, or agreed on, before
             // the news that came ahead of it. Frames only while the application keeps up. Nothing in here waits for anybody.
@@ -292,7 +321,7 @@ impl Reading {
                 break;
             }
             self.ask();
-            let pause = self.pause();
+            let (pause, next_bytes) = (self.pause(), self.ready.front().map_or(0, Delivery::bytes));
             tokio::select! {
                 biased;
                 () = deliver.closed() => break,
@@ -309,8 +338,9 @@ impl Reading {
                     Filled::Messages(messages) => self.messages(messages),
                     Filled::Nothing => {}
                 },
-                permit = deliver.reserve(), if !self.ready.is_empty() => {
+                permit = deliver.reserve(next_bytes), if !self.ready.is_empty() => {
                     if let (Ok(permit), Some(delivery)) = (permit, self.ready.pop_front()) {
+                        self.ready_bytes -= delivery.bytes();
                         if matches!(delivery, Delivery::Message(_)) {
                             count(&self.shared.counters.messages_delivered, 1);
                         }
@@ -327,7 +357,7 @@ impl Reading {
         // From here on this reader counts as gone, and whoever is still handing something over is told.
         frames.close();
         news.close();
-        while let Ok(fed) = frames.try_recv() {
+        while let Some(fed) = frames.try_recv() {
             self.incoming.push(fed);
         }
         while let Some(item) = self.incoming.pop() {
@@ -338,9 +368,8 @@ impl Reading {
             }
         }
         while let Some(delivery) = self.ready.pop_front() {
-            if deliver.try_send(delivery).is_err() {
-                break;
-            }
+            let Ok(permit) = deliver.try_reserve(delivery.bytes()) else { break };
+            permit.send(delivery);
         }
         let Self { shared, stream, .. } = self;
         leave(&shared, &stream, &parts).await;
@@ -362,7 +391,7 @@ impl Reading {
             true => self.incoming.len() < AHEAD && self.incoming.bytes() < AHEAD_BYTES,
             false => self.incoming.is_empty(),
         };
-        has_room && !self.ending && self.seam.is_none() && self.ready.len() < self.room
+        has_room && !self.ending && self.seam.is_none() && self.has_room()
     }
 
     /// One after another, as long as there is room.
@@ -383,8 +412,13 @@ impl Reading {
     }
 
     fn takes_more(&self) -> bool {
-        let has_room = self.ready.len() < self.room && !(self.in_the_past && self.is_half_full());
+        let has_room = self.has_room() && !(self.in_the_past && self.is_half_full());
         has_room && !self.ending && self.seam.is_none()
+    }
+
+    /// Whether the application keeps up.
+    fn has_room(&self) -> bool {
+        self.ready.len() < self.room && self.ready_bytes < DELIVERIES_BYTES
     }
 
     /// Whether half of what may wait does: for keys, for what comes before it, and for word of its author. The past waits then,
@@ -545,7 +579,11 @@ impl Reading {
         let mut work = VecDeque::from(effects);
         while let Some(effect) = work.pop_front() {
             match effect {
-                IntakeEffect::Deliver(message) => self.ready.push_back(Delivery::Message(message)),
+                IntakeEffect::Deliver(message) => {
+                    let delivery = Delivery::Message(message);
+                    self.ready_bytes += delivery.bytes();
+                    self.ready.push_back(delivery);
+                }
                 // Messages are bounded by not taking more in; what is told beside them must not grow for ever either.
                 IntakeEffect::Notify(event) if self.ready.len() < MAX_READY => {
                     self.ready.push_back(Delivery::Event(event));

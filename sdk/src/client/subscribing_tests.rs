@@ -220,6 +220,10 @@ impl PermissionSource for Late {
     }
 }
 
+async fn send(to: &bounded::Sender<Feed>, feed: Feed) {
+    to.reserve(feed.bytes()).await.unwrap().send(feed);
+}
+
 /// Whoever can go on without anything from outside has done so.
 async fn settled() {
     for _ in 0..200 {
@@ -252,15 +256,15 @@ async fn a_permission_source_that_answers_late_loses_nothing_of_a_long_history()
         let mut taken_unchecked = 0;
         for page in stored.chunks(PAGE) {
             settled().await;
-            if feed.try_reserve().is_err() {
+            if feed.try_reserve(0).is_err() {
                 source.answers_now();
             } else if !*source.0.borrow() {
                 taken_unchecked += PAGE;
             }
-            feed.send(Feed::Messages(page.to_vec())).await.unwrap();
+            send(&feed, Feed::Messages(page.to_vec())).await;
         }
         source.answers_now();
-        feed.send(Feed::End).await.unwrap();
+        send(&feed, Feed::End).await;
         taken_unchecked
     };
     let (taken_unchecked, (messages, events)) = tokio::join!(feeding, to_the_end(reads));
@@ -278,7 +282,7 @@ struct AwayAmongOthers {
     alone: Alone,
     away: UserId,
     reads: Subscription,
-    feed: mpsc::Sender<Feed>,
+    feed: bounded::Sender<Feed>,
     pages: Vec<Vec<Verified<MessageContent>>>,
 }
 
@@ -321,7 +325,7 @@ async fn all_of_the_past_of_others_arrives_while_the_keys_of_a_publisher_that_is
     let AwayAmongOthers { alone, away, mut reads, feed, pages } = AwayAmongOthers::new(10).await;
     let feeding = tokio::spawn(async move {
         for page in pages {
-            feed.send(Feed::Messages(page)).await.unwrap();
+            send(&feed, Feed::Messages(page)).await;
         }
         // The end is not told: nobody is done with yet.
         feed.closed().await;
@@ -349,10 +353,10 @@ async fn a_key_of_the_past_that_could_not_be_had_is_told_and_asked_for_once_and_
     let AwayAmongOthers { alone, away, reads, feed, pages } = AwayAmongOthers::new(1).await;
     let feeding = async move {
         for page in pages {
-            feed.send(Feed::Messages(page)).await.unwrap();
+            send(&feed, Feed::Messages(page)).await;
         }
-        feed.send(Feed::Tell(Event::HistoryEnd { messages: 0, complete: true })).await.unwrap();
-        feed.send(Feed::End).await.unwrap();
+        send(&feed, Feed::Tell(Event::HistoryEnd { messages: 0, complete: true })).await;
+        send(&feed, Feed::End).await;
     };
     let ((), (messages, events)) = tokio::join!(feeding, to_the_end(reads));
     assert_eq!(messages.len(), AwayAmongOthers::OTHERS);
@@ -421,7 +425,7 @@ async fn a_client_stops_at_once_while_its_permission_source_hangs() {
     let shared = &alone.client.shared;
     let _reads = start(shared, alone.stream.clone(), Vec::new(), strangers(&alone, 20), shared.config.intake).unwrap();
     let messages = lock(&shared.readers)[0].messages.clone();
-    messages.send(Feed::Messages(strangers(&alone, 40))).await.unwrap();
+    send(&messages, Feed::Messages(strangers(&alone, 40))).await;
     source.asked.acquire_many(20).await.unwrap().forget();
     let began = std::time::Instant::now();
     alone.client.stop().await;
@@ -441,7 +445,7 @@ async fn a_gap_is_given_up_in_time_while_another_chain_never_pauses() {
     let repeated = busy.write(None, Vec::new());
     let never_pausing = async {
         for n in 0_u32.. {
-            messages.send(Feed::Messages(vec![repeated.clone()])).await.unwrap();
+            send(&messages, Feed::Messages(vec![repeated.clone()])).await;
             if n == 2 * u32::try_from(FRAMES).unwrap() {
                 alone.clock.advance(shared.config.intake.gap_wait);
             }

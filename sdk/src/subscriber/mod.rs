@@ -28,6 +28,8 @@ pub use chains::Missing;
 pub use history::{History, Hole, MAX_HOLES, check};
 pub use intake::Intake;
 pub use limits::{Held, IntakeLimits};
+#[cfg(feature = "p2p")]
+pub(crate) use order::size_of;
 pub use replay::{Moment, Replay, ReplayEffect, ReplayLimits, Replayer};
 pub use unchecked::Unchecked;
 

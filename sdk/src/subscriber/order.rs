@@ -162,7 +162,7 @@ fn follows(last: Option<MessageRef>, previous: Option<MessageRef>) -> bool {
 }
 
 /// What holding a message costs, bytes.
-pub(super) fn size_of(message: &Verified<MessageContent>) -> usize {
+pub(crate) fn size_of(message: &Verified<MessageContent>) -> usize {
     /// Of the decoded header beside the envelope, about.
     const DECODED: usize = 256;
     message.envelope().len() + DECODED

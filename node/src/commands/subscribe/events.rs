@@ -12,20 +12,16 @@ pub(crate) fn in_words(event: &Event) -> String {
         Event::KeyPending { publisher, key_id } => format!("key {key_id}: asking {publisher}"),
         Event::KeyArrived { key_id, by, .. } => format!("key {key_id}: here, {}", arrival(*by).1),
         Event::KeyRefused { publisher, key_id, refusal, dropped } => {
-            format!("key {key_id}: {publisher} refused it ({}); {} cannot be read", reason(refusal), messages(*dropped))
+            format!("key {key_id}: {publisher} refused it ({}){}", reason(refusal), lost(*dropped))
         }
         Event::KeyRetry { publisher, failure, after } => {
             format!("{publisher} was asked for keys, but {failure}; trying again in {after:?}")
         }
         Event::KeyUnavailable { publisher, key_id, failure, dropped } => {
-            let lost = messages(*dropped);
-            format!("key {key_id}: given up on {publisher} ({failure}); {lost} cannot be read")
+            format!("key {key_id}: given up on {publisher} ({failure}){}", lost(*dropped))
         }
         Event::KeyNotAgreed { publisher, key_id, dropped } => {
-            let lost = messages(*dropped);
-            format!(
-                "key {key_id} of {publisher}: not among the keys agreed on, and not asked for; {lost} cannot be read"
-            )
+            format!("key {key_id} of {publisher}: not among the keys agreed on, and not asked for{}", lost(*dropped))
         }
         Event::Unread { publisher, key_id, messages: unread, from, until } => format!(
             "key {key_id} of {publisher}: {} cannot be read, published {} to {}",
@@ -149,6 +145,11 @@ const fn arrival(by: Arrival) -> (&'static str, &'static str) {
         Arrival::Store => ("store", "from the store"),
         _ => ("other", "by another way"),
     }
+}
+
+/// What that costs, as far as it is known by then: of stored messages the sum is told at the end.
+fn lost(dropped: usize) -> String {
+    if dropped == 0 { String::new() } else { format!("; {} cannot be read", messages(dropped)) }
 }
 
 fn messages(count: usize) -> String {

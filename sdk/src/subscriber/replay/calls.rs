@@ -171,13 +171,14 @@ impl Call {
 
     fn answered(&self, step: &mut Step<'_>, mut page: ResendPage, limits: &ReplayLimits) -> State {
         let messages: Vec<Bytes> = std::mem::take(&mut page.messages);
+        // What needs no look at the messages comes before a thousand signatures.
+        if let Err(fault) = check(&self.request, &page, &[]) {
+            return State::Done(Err(fault));
+        }
         let Some(refusal) = page.refusal else {
             step.effects.push(ReplayEffect::Check { id: self.request.id, messages });
             return State::Checking(page);
         };
-        if let Err(fault) = check(&self.request, &page, &[]) {
-            return State::Done(Err(fault));
-        }
         match refusal.retry_after().filter(|_| self.attempt < limits.tries) {
             Some(wait) => State::PutOff { until: step.now.steady.plus(wait.min(limits.longest_wait)) },
             None => State::Done(Err(StorageFault::Refused(refusal))),

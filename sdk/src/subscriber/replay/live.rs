@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::merge::{Merge, Merged, Node, up_to};
-use super::{Known, ReplayEffect, Replayer, Standing, Step};
+use super::{Known, ReplayEffect, ReplayLimits, Replayer, Standing, Step};
 use crate::subscriber::StorageFault;
 use crate::subscriber::history::Hole;
+use crate::subscriber::order::size_of;
 use crate::time::Timestamp;
 use crate::wire::{MessageContent, MessageRef, Verified};
 
@@ -28,6 +29,7 @@ struct Fill {
     looked: bool,
     /// Of a chain that nobody met, the messages that came: handed on behind what is missing.
     behind: Behind,
+    bytes: usize,
 }
 
 type Behind = BTreeMap<MessageRef, Verified<MessageContent>>;
@@ -45,6 +47,11 @@ impl Live {
 
     pub(super) fn is_at_rest(&self) -> bool {
         self.fills.is_empty()
+    }
+
+    fn has_room(&self, limits: &ReplayLimits) -> bool {
+        let bytes: usize = self.fills.iter().map(|fill| fill.bytes).sum();
+        self.held() < limits.held_back && bytes < limits.held_back_bytes
     }
 
     pub(super) fn held(&self) -> usize {
@@ -82,12 +89,12 @@ impl Replayer {
     ) {
         let content = message.content();
         let chain = (content.publisher, content.chain);
-        let room = self.live.held() < self.limits.held_back;
+        let room = self.live.has_room(&self.limits);
         let same = |fill: &Fill| fill.course == course && fill.hole.chain == chain && !fill.behind.is_empty();
         if let Some(number) = self.live.fills.iter().position(same) {
             if room {
                 self.courses[course].history.note(content);
-                self.live.fills[number].behind.insert(content.at, message);
+                self.live.fills[number].hold(message);
                 return;
             }
             // Too much waits: it goes on without what is missing.
@@ -112,13 +119,14 @@ impl Replayer {
         // It may only have come by a longer way; and a storage node has to store it first.
         let wait = if looked { self.limits.fill_again } else { self.limits.fill_after };
         let at = step.now.steady.plus(wait);
-        let mut behind = BTreeMap::new();
+        let (merge, found, behind, bytes) = (None, false, Behind::new(), 0);
+        let mut fill = Fill { course, hole, tries_left, at, merge, found, looked, behind, bytes };
         if waits {
-            behind.insert(content.at, message);
+            fill.hold(message);
         } else {
             passed.push(message);
         }
-        self.live.fills.push(Fill { course, hole, tries_left, at, merge: None, found: false, looked, behind });
+        self.live.fills.push(fill);
     }
 
     /// Whoever may have what is missing, also nodes that could not be reached before.
@@ -154,7 +162,7 @@ impl Replayer {
         if fill.merge.is_none() && fill.at <= step.now.steady {
             let history = &self.courses[fill.course].history;
             let (part, wanted) = (history.part().clone(), history.wanted_for(&fill.hole));
-            let (nodes, early) = (self.fillers(), early(fill));
+            let (nodes, early) = (self.fillers(), fill.take_early());
             fill.tries_left = fill.tries_left.saturating_sub(1);
             fill.merge = Some(self.merge(step, &nodes, &part, wanted).with(early.into_iter()));
         }
@@ -200,9 +208,19 @@ impl Replayer {
     }
 }
 
-/// What came live late, and belongs among what is missing.
-fn early(fill: &mut Fill) -> Vec<Verified<MessageContent>> {
-    let mut early = std::mem::take(&mut fill.behind);
-    fill.behind = early.extract_if(.., |at, _| *at > fill.hole.until).collect();
-    early.into_values().collect()
+impl Fill {
+    fn hold(&mut self, message: Verified<MessageContent>) {
+        self.bytes += size_of(&message);
+        if let Some(twice) = self.behind.insert(message.content().at, message) {
+            self.bytes -= size_of(&twice);
+        }
+    }
+
+    /// What came live late, and belongs among what is missing.
+    fn take_early(&mut self) -> Vec<Verified<MessageContent>> {
+        let mut early = std::mem::take(&mut self.behind);
+        self.behind = early.extract_if(.., |at, _| *at > self.hole.until).collect();
+        self.bytes = self.behind.values().map(size_of).sum();
+        early.into_values().collect()
+    }
 }

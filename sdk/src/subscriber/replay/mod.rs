@@ -33,6 +33,7 @@ use self::calls::Calls;
 use self::live::Live;
 use self::merge::{AtEnd, Merge, Merged, Node, up_to};
 use super::history::{History, Hole};
+use super::order::size_of;
 use super::{Event, StorageFault};
 use crate::identity::UserId;
 use crate::storage::Place;
@@ -138,6 +139,7 @@ struct Course {
 #[derive(Debug, Default)]
 struct Held {
     messages: VecDeque<Verified<MessageContent>>,
+    bytes: usize,
     overflowed: bool,
 }
 
@@ -286,7 +288,7 @@ impl Replayer {
             if matches!(this.phase, Phase::Live) {
                 this.pass(step, messages);
             } else if this.goes_live {
-                this.held.hold(messages, this.limits.held_back);
+                this.held.hold(messages, &this.limits);
             }
         })
     }
@@ -572,7 +574,7 @@ impl Replayer {
             return Phase::Ended;
         }
         let courses = &self.courses;
-        self.held.messages.retain(|message| courses.iter().all(|course| !course.history.covers(message.content())));
+        self.held.retain(|content| courses.iter().all(|course| !course.history.covers(content)));
         if self.round == 1 {
             // It began before it was certain that every live message comes here: read on from where it ended.
             self.held.overflowed = false;
@@ -583,7 +585,7 @@ impl Replayer {
             return self.begin_part(step);
         }
         self.tell_end(step);
-        let held = std::mem::take(&mut self.held.messages);
+        let held = std::mem::take(&mut self.held).messages;
         self.pass(step, held.into());
         Phase::Live
     }
@@ -613,12 +615,19 @@ fn withheld(node: UserId, publisher: UserId) -> ReplayEffect {
 }
 
 impl Held {
-    fn hold(&mut self, messages: Vec<Verified<MessageContent>>, most: usize) {
+    fn hold(&mut self, messages: Vec<Verified<MessageContent>>, limits: &ReplayLimits) {
+        self.bytes += messages.iter().map(size_of).sum::<usize>();
         self.messages.extend(messages);
-        while self.messages.len() > most {
-            self.messages.pop_front();
+        while self.messages.len() > limits.held_back || self.bytes > limits.held_back_bytes {
+            let Some(gone) = self.messages.pop_front() else { break };
+            self.bytes -= size_of(&gone);
             self.overflowed = true;
         }
+    }
+
+    fn retain(&mut self, keep: impl Fn(&MessageContent) -> bool) {
+        self.messages.retain(|message| keep(message.content()));
+        self.bytes = self.messages.iter().map(size_of).sum();
     }
 
     fn of_hole<'a>(

@@ -19,18 +19,8 @@ struct Bench {
 
 impl Bench {
     fn live(nodes: Vec<UserId>) -> Self {
-        let author = Identity::from_secret_bytes(&[1; 32]).unwrap();
-        let part = StreamId::of(author.user(), "s").unwrap().part(0).unwrap();
-        let core = Replayer::new(
-            Replay::from(NOW),
-            vec![part.clone()],
-            user(9),
-            true,
-            ReplayLimits { fill_tries: 1, ..ReplayLimits::default() },
-        );
-        let mut bench = Self { core, author, part, rng: StdRng::seed_from_u64(1), steady: Timestamp::ZERO };
-        let now = bench.now();
-        let mut effects = bench.core.found(now, nodes, &mut bench.rng);
+        let mut bench = Self::with(ReplayLimits { fill_tries: 1, ..ReplayLimits::default() });
+        let (now, mut effects) = (bench.now(), bench.found(nodes));
         while !bench.core.is_live() {
             effects = match bench.asked(&effects) {
                 Some((_, id)) => bench.core.page(now, id, Err(StorageFault::Unreachable), &mut bench.rng),
@@ -38,6 +28,13 @@ impl Bench {
             };
         }
         bench
+    }
+
+    fn with(limits: ReplayLimits) -> Self {
+        let author = Identity::from_secret_bytes(&[1; 32]).unwrap();
+        let part = StreamId::of(author.user(), "s").unwrap().part(0).unwrap();
+        let core = Replayer::new(Replay::from(NOW), vec![part.clone()], user(9), true, limits);
+        Self { core, author, part, rng: StdRng::seed_from_u64(1), steady: Timestamp::ZERO }
     }
 
     fn now(&self) -> Moment {
@@ -126,4 +123,44 @@ fn nobody_is_looked_for_where_gaps_are_not_to_be_filled() {
     bench.hear(0);
     bench.tick(bench.core.limits.look_again);
     assert_eq!(looks(&bench.hear(2)), 0);
+}
+
+#[test]
+fn live_messages_that_wait_for_the_end_of_the_history_are_bounded_in_bytes() {
+    let limits = ReplayLimits::default();
+    let size = size_of(&Bench::with(limits).message(20));
+    let mut bench = Bench::with(ReplayLimits { held_back_bytes: 4 * size, ..limits });
+    for sequence in 1..=20 {
+        bench.hear(sequence);
+    }
+    assert_eq!(bench.core.held(), 4);
+    assert!(bench.core.held.overflowed, "storage is read once more for the others");
+}
+
+#[test]
+fn a_page_that_answers_something_else_costs_no_check_of_its_messages() {
+    for wrong in ["node", "request", "nothing"] {
+        let mut bench = Bench::with(ReplayLimits::default());
+        let asked = bench.found(vec![user(3)]);
+        let (_, id) = bench.asked(&asked).unwrap();
+        let (now, message) = (bench.now(), bench.message(1));
+        let place = Place::from(message.content());
+        let page = ResendPage {
+            id: if wrong == "request" { RequestId([0; 16]) } else { id },
+            part: bench.part.clone(),
+            node: if wrong == "node" { user(4) } else { user(3) },
+            requester: user(9),
+            sent: NOW,
+            messages: vec![message.envelope().clone(); 1000],
+            next: Some(place),
+            refusal: None,
+        };
+        let effects = bench.core.page(now, id, Ok(page), &mut bench.rng);
+        let is_checked = effects.iter().any(|effect| matches!(effect, ReplayEffect::Check { .. }));
+        let is_left = |effect: &ReplayEffect| {
+            matches!(effect, ReplayEffect::Tell(Event::StorageFault { fault: StorageFault::Lied(_), .. }))
+        };
+        let is_right = wrong == "nothing";
+        assert_eq!((is_checked, effects.iter().any(is_left)), (is_right, !is_right), "{wrong}");
+    }
 }

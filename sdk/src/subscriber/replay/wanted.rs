@@ -86,6 +86,8 @@ pub struct ReplayLimits {
     pub lag: Duration,
     /// Live messages held back while history is read. Beyond, they are read from storage.
     pub held_back: usize,
+    /// And their bytes.
+    pub held_back_bytes: usize,
     /// Times that storage is read once more because too much came live meanwhile.
     pub catch_ups: usize,
     /// Gaps among live messages that storage nodes are asked about at a time; further ones are only reported.
@@ -114,6 +116,7 @@ impl Default for ReplayLimits {
             hole_pages: 64,
             lag: Duration::from_secs(10),
             held_back: 4096,
+            held_back_bytes: 32 << 20,
             catch_ups: 16,
             fills: 16,
             fill_tries: 1,
