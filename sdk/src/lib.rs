@@ -13,6 +13,7 @@
 //!   time and return effects; they never wait, open, sleep, read a clock or own a random generator.
 //! - [`permission`]: who may do what, until when.
 //! - [`audit`]: what a publisher gave and refused, in a chain that shows what was done to it.
+//! - [`metrics`]: the kinds of figures that Prometheus reads; what counts them are the shells.
 //! - [`storage`]: sealed messages at rest, for those who come later.
 //! - `network` and `client` (feature `p2p`): a thin tokio and libp2p shell that drives the core, and the `Client` that an
 //!   application embeds.
@@ -27,6 +28,7 @@ pub mod exchange;
 pub mod identity;
 pub mod key_ring;
 pub mod message;
+pub mod metrics;
 #[cfg(feature = "p2p")]
 pub mod network;
 pub mod permission;
@@ -38,7 +40,7 @@ pub mod time;
 pub mod wire;
 
 #[cfg(feature = "p2p")]
-pub use client::{Client, ClientError, Delivery, Subscription};
+pub use client::{Client, ClientError, Delivery, Metrics, Subscription};
 pub use identity::{Identity, UserId};
 pub use message::{Message, Payload};
 pub use permission::{Grant, Period, Permission, Refusal};

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::executor::block_on;
+use tokio::time::Instant;
 
 use super::shared::{Shared, blocking, lock};
 use crate::identity::UserId;
@@ -26,14 +27,17 @@ impl Shared {
         let (now, changes) = (self.now(), self.source.changes_for(stream, user));
         let key = (stream.clone(), user, permission);
         if let Some(answer) = self.access.lock().get(&key, now, changes) {
+            self.meters.checked_from_memory(&answer);
             return answer;
         }
+        let begun = Instant::now();
         let answer = if self.source.waits_for_the_disk() {
             let (source, stream) = (self.source.clone(), stream.clone());
             off_workers(move || block_on(source.check(&stream, user, permission, now))).await
         } else {
             in_time(self.source.check(stream, user, permission, now)).await
         };
+        self.meters.checked(&answer, begun.elapsed());
         if permission == Permission::Publish && answer.is_ok() {
             lock(&self.directory).know(user);
         }
@@ -49,7 +53,8 @@ impl Shared {
         permission: Permission,
     ) -> Option<Result<Grant, Refusal>> {
         let changes = self.source.changes_for(stream, user);
-        self.access.lock().get(&(stream.clone(), user, permission), self.now(), changes)
+        let answer = self.access.lock().get(&(stream.clone(), user, permission), self.now(), changes);
+        answer.inspect(|answer| self.meters.checked_from_memory(answer))
     }
 
     /// Every grant of SUBSCRIBE on the stream, from the source.

@@ -24,7 +24,7 @@ pub(super) async fn handle(shared: &Arc<Shared>, from: PeerId, envelope: Bytes) 
         Ok(kind) if kind == Domain::KeyPush.number() => pushing::receive(shared, from, &envelope).await,
         Ok(kind) if kind == Domain::ResendRequest.number() => resending::answer(shared, from, &envelope).await,
         // What is no envelope at all is looked at, and counted, as a request that is none.
-        _ => key_request(shared, from, &envelope).await,
+        _ => shared.meters.answering(key_request(shared, from, &envelope)).await,
     }
 }
 
@@ -42,6 +42,7 @@ async fn key_request(shared: &Arc<Shared>, from: PeerId, envelope: &Bytes) -> Op
         }
         Screened::Dropped(why) => {
             count(&shared.counters.key_requests_dropped, 1);
+            shared.meters.turned(&why);
             tracing::debug!(%from, %why, "a key request gets no answer");
             None
         }
@@ -96,6 +97,7 @@ async fn admitted(shared: &Arc<Shared>, from: PeerId, request: KeyRequest) -> Op
 fn counted(shared: &Shared, answer: &Verified<KeyAnswer>) -> Bytes {
     count(&shared.counters.keys_granted, answer.content().granted.len());
     count(&shared.counters.keys_refused, answer.content().refused.len());
+    shared.meters.answered(answer.content());
     answer.envelope().clone()
 }
 

@@ -131,7 +131,10 @@ impl Asking {
             }
             Ask::Tried { id, outcome } => match outcome {
                 Outcome::Answer(envelope) => self.answered(now, id, &envelope),
-                Outcome::Failed(failure) => self.requester.failed(now, id, failure, &mut self.rng),
+                Outcome::Failed(failure) => {
+                    self.shared.meters.got_none(failure);
+                    self.requester.failed(now, id, failure, &mut self.rng)
+                }
                 Outcome::NobodyElse => self.requester.nobody_else(now, id),
             },
             Ask::Opened { publisher, stream, keys, unopened } => {
@@ -163,6 +166,7 @@ impl Asking {
         match (verified, settled) {
             (Some(answer), Some(Ok(settled))) => {
                 count(&self.shared.counters.key_answers_accepted, 1);
+                self.shared.meters.got(answer.content());
                 if !settled.granted.is_empty() {
                     self.shared.spawn(open_granted(self.shared.clone(), answer, settled.granted));
                 }
@@ -170,6 +174,7 @@ impl Asking {
             }
             _ => {
                 count(&self.shared.counters.key_answers_ignored, 1);
+                self.shared.meters.got_none(AskFailure::BadAnswer);
                 self.requester.failed(now, id, AskFailure::BadAnswer, &mut self.rng)
             }
         }
@@ -225,6 +230,7 @@ pub(super) struct Question {
 
 /// One try: find a device of the publisher, ask, bring back what it said.
 pub(super) async fn ask(shared: &Arc<Shared>, question: Question, mut wish: Wish) -> Result<Outcome, AskFailure> {
+    let _pending = shared.meters.pending();
     let (id, publisher, stream) = (question.id, question.publisher, question.stream.clone());
     let find = tokio::time::timeout(shared.config.requester.find_timeout, finding::find(shared, publisher, &wish));
     let (shown, found) = tokio::join!(shown(shared, &question), find);
@@ -260,6 +266,7 @@ pub(super) async fn ask(shared: &Arc<Shared>, question: Question, mut wish: Wish
 
 /// One try at one device, wherever it is known to be.
 pub(super) async fn ask_at(shared: &Arc<Shared>, question: Question, device: PeerId) -> Result<Bytes, AskFailure> {
+    let _pending = shared.meters.pending();
     let (publisher, stream) = (question.publisher, question.stream.clone());
     let find =
         tokio::time::timeout(shared.config.requester.find_timeout, finding::find_device(shared, publisher, device));
@@ -338,7 +345,7 @@ fn unmade(publisher: UserId, error: &dyn std::error::Error) -> AskFailure {
 
 async fn send(shared: &Shared, publisher: UserId, to: &Contact, envelope: &Bytes) -> Result<Bytes, AskFailure> {
     count(&shared.counters.key_requests_sent, 1);
-    let asked = shared.network.request(to.peer, to.addresses.clone(), envelope.to_vec());
+    let asked = shared.meters.asking(shared.network.request(to.peer, to.addresses.clone(), envelope.to_vec()));
     // The network bounds the answer; this bounds the connecting, too.
     let answer = tokio::time::timeout(shared.config.requester.key_request_timeout, asked).await;
     answer.map_err(|_| AskFailure::Timeout)?.map(Bytes::from).map_err(|error| {

@@ -18,6 +18,7 @@ use super::directory::Directory;
 use super::error::ClientError;
 use super::gate::ProtocolGate;
 use super::holders::{self, Holders};
+use super::metrics::{self, Meters};
 use super::shared::{Shared, blocking, make_rsa_pair};
 use super::showing;
 use super::storing::{self, Storage};
@@ -198,7 +199,8 @@ impl ClientBuilder {
         }
         let (requests, requested) = mpsc::channel(self.config.network.events.max(1));
         network.requests = Some(requests);
-        let gate = Arc::new(ProtocolGate::new(self.clock.clone(), false));
+        let (frames, sifted) = metrics::frames();
+        let gate = Arc::new(ProtocolGate::new(self.clock.clone(), false, sifted));
         let (network, events) = network::spawn(network, gate.clone()).await?;
 
         let registry = Arc::new(LocalRegistry::new(store.clone()));
@@ -216,6 +218,7 @@ impl ClientBuilder {
         let (audit, orders) = Auditor::new(log, self.config.audit.is_some(), now);
         let issuer = Arc::new(Issuer::new(self.identity.clone(), grants.clone()));
         let source = Arc::new(AccessList::new(source, store.clone(), user));
+        let meters = Meters::new(&*source, &frames);
         let owners = Owners::new(self.assigned_by);
         let storage = self.storage.map(|(store, streams)| {
             let limits = &self.config.resend;
@@ -250,6 +253,7 @@ impl ClientBuilder {
             asking,
             rsa: Arc::new(OnceCell::new()),
             counters: Default::default(),
+            meters,
             stopping: watch::Sender::new(false),
             announce_soon: Notify::new(),
             tasks: TaskTracker::new(),

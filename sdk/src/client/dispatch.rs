@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use super::bounded::NoRoom;
 use super::config::SlowReader;
 use super::gate::Admitted;
+use super::metrics::Lost;
 use super::shared::{Reader, Shared};
 use super::stats::count;
 use super::subscribing::Feed;
@@ -73,7 +74,10 @@ async fn hand_over(shared: &Shared, reader: &Reader, messages: Vec<Verified<Mess
     match room {
         Ok(room) => room.send(feed),
         // The chain reference of the next message shows the reader what is missing.
-        Err(NoRoom::Full) => count(&shared.counters.messages_lost, n),
+        Err(NoRoom::Full) => {
+            count(&shared.counters.messages_lost, n);
+            shared.meters.lost(Lost::SlowReader, n);
+        }
         Err(NoRoom::Closed) => {}
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::publishing::{self, Question, StreamPublisher};
 use super::shared::{Shared, blocking, lock};
+use super::stats::count;
 use crate::stream::StreamId;
 
 /// How often clock and source are looked at. Where nothing changed a look costs a few comparisons per stream.
@@ -124,6 +125,7 @@ impl Watch {
             }
             Err(error) => {
                 tracing::error!(%stream, %error, "a grant ended and the rekey failed");
+                count(&self.shared.counters.rekeys_failed, 1);
                 // No message goes out under the old key meanwhile.
                 lock(&self.noticed).insert(stream.clone(), Instant::now() + TRY_AGAIN);
             }

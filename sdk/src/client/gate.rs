@@ -10,7 +10,9 @@ use bytes::Bytes;
 use lru::LruCache;
 use sha2::{Digest, Sha256};
 
+use super::metrics::Sifted;
 use crate::identity::{Domain, UserId};
+use crate::metrics::Counts;
 use crate::network::{Gate, Verdict};
 use crate::stream::StreamId;
 use crate::stream::StreamPart;
@@ -38,6 +40,7 @@ const SEEN: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 pub(crate) struct ProtocolGate {
     clock: Arc<dyn Clock>,
     keep_frames: bool,
+    sifted: Counts<Sifted>,
     seen: Mutex<LruCache<Seen, ()>>,
 }
 
@@ -65,8 +68,8 @@ impl From<&PublisherRecord> for Seen {
 }
 
 impl ProtocolGate {
-    pub(crate) fn new(clock: Arc<dyn Clock>, keep_frames: bool) -> Self {
-        Self { clock, keep_frames, seen: Mutex::new(LruCache::new(SEEN)) }
+    pub(crate) fn new(clock: Arc<dyn Clock>, keep_frames: bool, sifted: Counts<Sifted>) -> Self {
+        Self { clock, keep_frames, sifted, seen: Mutex::new(LruCache::new(SEEN)) }
     }
 
     /// Whether a frame brings nothing that was not verified here before.
@@ -105,24 +108,7 @@ impl ProtocolGate {
 }
 
 impl ProtocolGate {
-    /// The storage record under a DHT key, if it belongs there and holds now.
-    fn storage_record(&self, key: &[u8], value: &Bytes) -> Option<Verified<StorageRecord>> {
-        let received = Received::<StorageRecord>::decode(value).ok()?;
-        let claims = received.claims();
-        if claims.belongs_under(key) && claims.holds_at(self.clock.now()) { received.verify().ok() } else { None }
-    }
-
-    /// The same, of this stream.
-    pub(crate) fn storage_record_of(&self, stream: &StreamId, key: &[u8], value: &[u8]) -> Option<StorageRecord> {
-        let record = self.storage_record(key, &Bytes::copy_from_slice(value))?.into_content();
-        (record.stream == *stream).then_some(record)
-    }
-}
-
-impl Gate for ProtocolGate {
-    type Accepted = Admitted;
-
-    fn admit_frame(&self, topic: &str, frame: &[u8]) -> Result<Admitted, Verdict> {
+    fn admit(&self, topic: &str, frame: &[u8]) -> Result<Admitted, Verdict> {
         let part = StreamPart::from_topic(topic).ok_or(Verdict::Reject)?;
         let bytes = Bytes::copy_from_slice(frame);
         let parts = Frame::decode(&bytes).map_err(|_| Verdict::Reject)?;
@@ -146,6 +132,29 @@ impl Gate for ProtocolGate {
         let admitted = Admitted { part, messages, records, frame: self.keep_frames.then_some(bytes) };
         self.remember(&admitted);
         Ok(admitted)
+    }
+
+    /// The storage record under a DHT key, if it belongs there and holds now.
+    fn storage_record(&self, key: &[u8], value: &Bytes) -> Option<Verified<StorageRecord>> {
+        let received = Received::<StorageRecord>::decode(value).ok()?;
+        let claims = received.claims();
+        if claims.belongs_under(key) && claims.holds_at(self.clock.now()) { received.verify().ok() } else { None }
+    }
+
+    /// The same, of this stream.
+    pub(crate) fn storage_record_of(&self, stream: &StreamId, key: &[u8], value: &[u8]) -> Option<StorageRecord> {
+        let record = self.storage_record(key, &Bytes::copy_from_slice(value))?.into_content();
+        (record.stream == *stream).then_some(record)
+    }
+}
+
+impl Gate for ProtocolGate {
+    type Accepted = Admitted;
+
+    fn admit_frame(&self, topic: &str, frame: &[u8]) -> Result<Admitted, Verdict> {
+        let verdict = self.admit(topic, frame);
+        self.sifted.add(Sifted::from(&verdict), 1);
+        verdict
     }
 
     fn is_topic(&self, topic: &str) -> bool {
@@ -194,6 +203,7 @@ fn verified<T: crate::wire::Content>(received: Received<T>) -> Result<Verified<T
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::metrics::frames;
     use crate::identity::Identity;
     use crate::message::{Draft, Payload, compose};
     use crate::stream::StreamId;
@@ -202,7 +212,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 
     fn gate() -> ProtocolGate {
-        ProtocolGate::new(Arc::new(ManualClock::at(NOW)), false)
+        ProtocolGate::new(Arc::new(ManualClock::at(NOW)), false, frames().1)
     }
 
     fn author() -> Identity {
@@ -290,7 +300,7 @@ mod tests {
     #[test]
     fn a_stream_record_counts_under_its_streams_key_and_gives_way_to_a_higher_version_only() {
         let (clock, key) = (Arc::new(ManualClock::at(NOW)), StreamRecord::dht_key(part().stream()));
-        let gate = ProtocolGate::new(clock.clone(), false);
+        let gate = ProtocolGate::new(clock.clone(), false, frames().1);
         let [one, two, foreign] = [(1, "owner"), (2, "owner"), (3, "eip155:1:0x0")].map(|(v, r)| stream_record(v, r));
         assert!(gate.admit_record(&key, one.envelope()));
         assert!(!gate.admit_record(b"elsewhere", one.envelope()));

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 use veilcast_key_store::{GroupKey, KeyOrigin};
 
@@ -52,6 +53,7 @@ pub(super) struct StreamPublisher {
     /// When it was last looked who was given keys, because the source could not tell who subscribes.
     supposed: Option<Instant>,
     announced: HashMap<u32, Timestamp>,
+    published: Counter,
 }
 
 impl Shared {
@@ -86,6 +88,7 @@ impl Shared {
             compared: false,
             supposed: None,
             announced: HashMap::new(),
+            published: self.meters.published_on(stream),
         };
         let fresh = Arc::new(tokio::sync::Mutex::new(fresh));
         let mut publishers = lock(&self.publishers);
@@ -197,6 +200,7 @@ pub(super) async fn publish(
         storage.offer(stream, vec![message]).await;
     }
     count(&shared.counters.messages_published, 1);
+    publisher.published.inc();
     Ok(at)
 }
 
@@ -397,6 +401,11 @@ impl StreamPublisher {
             }
             Err(error) => tracing::warn!(%stream, %error, "cannot tell who was given keys either"),
         }
+    }
+
+    /// Ends of grants after `now` that are known.
+    pub(super) fn ends_to_come(&self, now: Timestamp) -> usize {
+        self.ends.to_come(now)
     }
 
     /// Whether somebody holds the current key who may no longer have the next.

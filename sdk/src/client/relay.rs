@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::error::ClientError;
 use super::gate::{Admitted, ProtocolGate};
+use super::metrics;
 use crate::network::{self, Network, NetworkConfig, NetworkEvent, Role};
 use crate::stream::StreamPart;
 use crate::time::SystemClock;
@@ -62,7 +63,7 @@ impl RelayBuilder {
         config.listen = self.listen;
         config.bootstrap = self.bootstrap;
         config.role = Role::Relay;
-        let gate = ProtocolGate::new(Arc::new(SystemClock), self.tap.is_some());
+        let gate = ProtocolGate::new(Arc::new(SystemClock), self.tap.is_some(), metrics::frames().1);
         let (network, events) = network::spawn(config, Arc::new(gate)).await?;
         tokio::spawn(watch(events, self.tap));
         Ok(Relay { network })

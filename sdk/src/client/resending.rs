@@ -102,6 +102,7 @@ async fn read(shared: &Shared, storage: &Storage, request: &ResendRequest) -> Re
 
 /// Made and signed off the async workers: it may have a megabyte.
 async fn signed(shared: &Arc<Shared>, request: ResendRequest, page: Result<Page, Refusal>) -> Option<Bytes> {
+    shared.meters.resent(&page);
     let worker = shared.clone();
     match blocking(move || storage::answer(&request, page, &worker.identity, worker.now())).await {
         Ok(Ok(signed)) => Some(signed.envelope().clone()),

@@ -20,6 +20,7 @@ use super::error::ClientError;
 use super::finding::Finder;
 use super::gate::ProtocolGate;
 use super::holders::Holders;
+use super::metrics::Meters;
 use super::publishing::StreamPublisher;
 use super::pushing::PushScreen;
 use super::stats::Counters;
@@ -64,6 +65,7 @@ pub(super) struct Shared {
     pub(super) asking: mpsc::Sender<Ask>,
     pub(super) rsa: Arc<OnceCell<Arc<RsaPair>>>,
     pub(super) counters: Counters,
+    pub(super) meters: Meters,
     pub(super) stopping: watch::Sender<bool>,
     pub(super) announce_soon: Notify,
     /// Where this node is has changed, as far as its stored streams are concerned.

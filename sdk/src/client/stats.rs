@@ -37,6 +37,8 @@ counters! {
     keys_rekeyed,
     /// Keys that were made, and sent, before an end of paid time that was known.
     keys_ahead,
+    /// Rekeys for a grant that ended that failed, and are tried again.
+    rekeys_failed,
     /// Key requests sent.
     key_requests_sent,
     /// Key requests that arrived from others and were looked at.

@@ -220,7 +220,7 @@ impl Client {
 }
 
 impl Counts {
-    fn snapshot(&self) -> StorageCounts {
+    pub(super) fn snapshot(&self) -> StorageCounts {
         let now = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         StorageCounts {
             stored: now(&self.stored),

@@ -22,6 +22,7 @@ use super::depots;
 use super::error::ClientError;
 use super::gaps::{Filled, Gaps};
 use super::incoming::{Incoming, Item};
+use super::metrics::{Lost, Parking};
 use super::replaying::{self, Plan};
 use super::shared::{READER_KEYS, Reader, Shared, blocking};
 use super::stats::count;
@@ -254,6 +255,7 @@ struct Reading {
     unchecked: Unchecked,
     checks: Checks,
     gaps: Gaps,
+    parking: Parking,
     reported: HashMap<UserId, Timestamp>,
     kept: LruCache<UserId, Bucket>,
     kind: Kind,
@@ -277,6 +279,7 @@ impl Reading {
         Self {
             checks: Checks::new(shared.clone(), stream.clone()),
             gaps: Gaps::new(shared.clone(), stream.clone(), strategy),
+            parking: shared.meters.parking(),
             shared,
             stream,
             limits,
@@ -316,6 +319,7 @@ impl Reading {
             }
             self.take_incoming();
             self.gaps.note(self.intake.missing());
+            self.parking.hold(self.intake.parked(), self.unchecked.len());
             self.pass_seam();
             if self.ending && self.is_settled() && self.seam.is_none() && self.ready.is_empty() {
                 break;
@@ -478,7 +482,7 @@ impl Reading {
         let waits = self.unchecked.waits_for(publisher);
         match self.shared.checked(&self.stream, publisher, Permission::Publish).filter(|_| !waits) {
             Some(Ok(_)) => self.take_in(message),
-            Some(Err(refusal)) => self.report_intruder(publisher, refusal),
+            Some(Err(refusal)) => self.report_intruder(publisher, refusal, 1),
             None => self.hold(message),
         }
     }
@@ -526,11 +530,12 @@ impl Reading {
             None => self.unchecked.take(publisher).len(),
         };
         if dropped > 0 {
-            self.report_intruder(publisher, refusal);
+            self.report_intruder(publisher, refusal, dropped);
         }
     }
 
-    fn report_intruder(&mut self, publisher: UserId, refusal: Refusal) {
+    fn report_intruder(&mut self, publisher: UserId, refusal: Refusal, messages: usize) {
+        self.shared.meters.lost(Lost::NotAPublisher, messages);
         let now = self.shared.now();
         self.reported.retain(|_, until| now < *until);
         if self.reported.len() < REPORTED && !self.reported.contains_key(&publisher) && self.ready.len() < MAX_READY {
@@ -578,6 +583,7 @@ impl Reading {
     fn carry_out(&mut self, effects: Vec<IntakeEffect>) {
         let mut work = VecDeque::from(effects);
         while let Some(effect) = work.pop_front() {
+            self.shared.meters.noted(&effect);
             match effect {
                 IntakeEffect::Deliver(message) => {
                     let delivery = Delivery::Message(message);

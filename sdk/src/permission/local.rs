@@ -291,6 +291,10 @@ impl PermissionSource for LocalRegistry {
         self.changes.load(Ordering::SeqCst)
     }
 
+    fn kind(&self) -> &'static str {
+        "local"
+    }
+
     fn waits_for_the_disk(&self) -> bool {
         true
     }

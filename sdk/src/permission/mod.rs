@@ -28,6 +28,7 @@ pub use signed::{
 use bytes::Bytes;
 
 use crate::identity::UserId;
+use crate::metrics::Registry;
 use crate::stream::StreamId;
 use crate::time::Timestamp;
 
@@ -145,6 +146,16 @@ pub trait PermissionSource: Send + Sync + 'static {
     fn changes_for(&self, stream: &StreamId, user: UserId) -> u64 {
         let _ = (stream, user);
         self.changes()
+    }
+
+    /// What it is called among a node's [figures](crate::metrics): one word.
+    fn kind(&self) -> &'static str {
+        "other"
+    }
+
+    /// Adds what it counts to the figures of the client that asks it; called once, when that starts.
+    fn register(&self, registry: &mut Registry) {
+        let _ = registry;
     }
 
     /// Whether asking waits for the disk rather than for the network: it is then done on a thread that may.

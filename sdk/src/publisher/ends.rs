@@ -156,6 +156,11 @@ impl EndWatch {
         self.endings(now).filter(|ending| !self.covered.holds(ending)).map(|(_, void)| void).collect()
     }
 
+    /// Ends after `now` that are known.
+    pub fn to_come(&self, now: Timestamp) -> usize {
+        self.known.iter().filter_map(|one| one.grant.void_from()).filter(|void| now < *void).count()
+    }
+
     /// Who holds a grant at `now` that holds at `then` as well.
     pub(super) fn holding(&self, now: Timestamp, then: Timestamp) -> impl Iterator<Item = UserId> {
         let holds = move |s: &&Subscriber| [now, then].iter().all(|at| s.grant.holds_at(*at).is_ok());

@@ -58,7 +58,10 @@ impl Asking<'_> {
         let question = Question { id, publisher, stream, wanted: Wanted::Range(page) };
         Ok(match ask_at(&self.span.shared, question, self.device).await {
             Ok(envelope) => self.answered(id, &envelope),
-            Err(failure) => self.fetch.failed(failure, &mut self.rng),
+            Err(failure) => {
+                self.span.shared.meters.got_none(failure);
+                self.fetch.failed(failure, &mut self.rng)
+            }
         })
     }
 
@@ -79,8 +82,12 @@ impl Asking<'_> {
             .ok()
             .filter(|received| received.claims().id == id)
             .and_then(|received| received.verify().ok());
-        let step = verified.and_then(|answer| self.fetch.answered(&answer, &mut self.rng).ok());
-        let counters = &self.span.shared.counters;
+        let step = verified.as_ref().and_then(|answer| self.fetch.answered(answer, &mut self.rng).ok());
+        let (counters, meters) = (&self.span.shared.counters, &self.span.shared.meters);
+        match verified.filter(|_| step.is_some()) {
+            Some(answer) => meters.got(answer.content()),
+            None => meters.got_none(AskFailure::BadAnswer),
+        }
         count(if step.is_some() { &counters.key_answers_accepted } else { &counters.key_answers_ignored }, 1);
         step.unwrap_or_else(|| self.fetch.failed(AskFailure::BadAnswer, &mut self.rng))
     }

@@ -48,6 +48,7 @@ use self::write::Desk;
 pub use self::write::{Account, Action, Quote, Receipt, Sent, WriteError};
 use super::{Answer, Grant, Permission, PermissionSource, Refusal, StreamInfo, Subscriber};
 use crate::identity::{Identity, UserId};
+use crate::metrics::Registry;
 use crate::stream::StreamId;
 use crate::time::{Clock, SystemClock, Timestamp};
 
@@ -329,6 +330,14 @@ impl PermissionSource for EthereumRegistry {
 
     fn knows_every_stream(&self) -> bool {
         true
+    }
+
+    fn kind(&self) -> &'static str {
+        "ethereum"
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        self.rpc.register(registry);
     }
 
     fn changes(&self) -> u64 {

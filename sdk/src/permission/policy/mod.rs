@@ -23,6 +23,7 @@ use veilcast_key_store::{RecordStore, StoreError};
 use self::record::{Entry, Lists, Table};
 use super::{Answer, Grant, Period, Permission, PermissionSource, Refusal, Shown, StreamInfo, Subscriber};
 use crate::identity::UserId;
+use crate::metrics::Registry;
 use crate::stream::StreamId;
 use crate::time::Timestamp;
 
@@ -279,6 +280,14 @@ impl PermissionSource for AccessList {
 
     fn changes_for(&self, stream: &StreamId, user: UserId) -> u64 {
         self.source.changes_for(stream, user).wrapping_add(self.changes.load(Ordering::SeqCst))
+    }
+
+    fn kind(&self) -> &'static str {
+        self.source.kind()
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        self.source.register(registry);
     }
 
     fn waits_for_the_disk(&self) -> bool {

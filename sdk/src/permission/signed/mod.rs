@@ -438,6 +438,10 @@ impl PermissionSource for SignedGrants {
         self.changes.of(stream, user)
     }
 
+    fn kind(&self) -> &'static str {
+        "grants"
+    }
+
     fn waits_for_the_disk(&self) -> bool {
         true
     }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::super::abi::Revert;
 use super::http::Http;
 use super::json::{self, Outcome};
+use super::meter::EndpointMeter;
 use super::{RpcFault, UrlError};
 
 /// Calls under way at one endpoint; others wait, within their deadlines.
@@ -39,6 +40,7 @@ pub(in super::super) struct Endpoint {
     ids: AtomicU64,
     pub(super) verified: AtomicBool,
     rest: Mutex<Option<Rest>>,
+    meter: EndpointMeter,
 }
 
 /// It failed, and is left alone until then.
@@ -66,9 +68,9 @@ pub(super) fn parse(url: &str) -> Result<Uri, UrlError> {
 }
 
 impl Endpoint {
-    pub(super) fn new(uri: Uri, http: Http) -> Self {
+    pub(super) fn new(uri: Uri, http: Http, meter: EndpointMeter) -> Self {
         let (calls, ids) = (Arc::new(Semaphore::new(CALLS)), AtomicU64::new(1));
-        Self { uri, http, calls, ids, verified: AtomicBool::new(false), rest: Mutex::new(None) }
+        Self { uri, http, calls, ids, verified: AtomicBool::new(false), rest: Mutex::new(None), meter }
     }
 
     /// Calls `method`; whatever happens, it is over after `deadline`, which begins when its turn has come. Dropping the future
@@ -85,6 +87,7 @@ impl Endpoint {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let (uri, http, calls) = (self.uri.clone(), self.http.clone(), self.calls.clone());
         let (body, limit) = (json::request(id, method, params), limit_of(method));
+        let begun = Instant::now();
         // A task of its own: a caller that is not polled for a while must not keep others from their turns.
         let mut call = JoinSet::new();
         call.spawn(async move {
@@ -95,7 +98,9 @@ impl Endpoint {
         });
         let ended = call.join_next().await.and_then(Result::ok);
         let stopped = || Err(RpcFault::Unreachable { text: "the call was broken off".into() });
-        match ended.unwrap_or_else(stopped) {
+        let ended = ended.unwrap_or_else(stopped);
+        self.meter.ended(&ended, begun.elapsed());
+        match ended {
             Ok(outcome) => Ok(outcome.map_err(|revert| Revert { reason: revert.reason.map(|text| self.clean(&text)) })),
             Err(fault) => Err(self.redacted(fault)),
         }
@@ -154,11 +159,12 @@ impl fmt::Debug for Endpoint {
 
 #[cfg(test)]
 mod tests {
+    use super::super::meter::Meter;
     use super::*;
 
     #[test]
     fn an_endpoint_shows_its_host_and_none_of_what_follows() {
-        let endpoint = |url| Endpoint::new(parse(url).unwrap(), Http::plain());
+        let endpoint = |url| Endpoint::new(parse(url).unwrap(), Http::plain(), Meter::default().of(0));
         let keyed = endpoint("https://rpc.example:8443/v2/s3cret-key-of-a-customer?apikey=an0ther-s3cret");
         assert_eq!(format!("{keyed} {keyed:?}"), "https://rpc.example:8443/… Endpoint(https://rpc.example:8443/…)");
         assert_eq!(endpoint("http://127.0.0.1:8545").to_string(), "http://127.0.0.1:8545");
@@ -168,7 +174,8 @@ mod tests {
 
     #[test]
     fn what_a_node_says_is_cut_after_what_is_secret_and_steers_no_terminal() {
-        let keyed = Endpoint::new(parse("https://rpc.example/v2/s3cret-key-of-a-customer").unwrap(), Http::plain());
+        let url = parse("https://rpc.example/v2/s3cret-key-of-a-customer").unwrap();
+        let keyed = Endpoint::new(url, Http::plain(), Meter::default().of(0));
         let across = format!("{}s3cret-key-of-a-customer\u{1b}[2J", "x".repeat(MAX_TEXT - 5));
         assert_eq!(keyed.clean(&across), format!("{}… [2J", "x".repeat(MAX_TEXT - 5)));
         assert_eq!(keyed.clean(&"y".repeat(9999)).len(), MAX_TEXT);

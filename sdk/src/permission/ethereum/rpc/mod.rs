@@ -9,6 +9,7 @@ mod fault;
 mod http;
 mod json;
 mod logs;
+mod meter;
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -23,8 +24,10 @@ use self::endpoint::{Endpoint, Rest};
 pub use self::fault::{ChainError, EndpointFault, RpcFault, UrlError};
 use self::http::Http;
 pub(super) use self::json::{Block, Outcome, quantity_of};
+use self::meter::Meter;
 use super::networks::Deployment;
 use crate::identity::UserId;
+use crate::metrics::Registry;
 
 /// How calls are made.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +45,7 @@ pub(super) struct Rpc {
     contract: Address,
     chain_id: OnceLock<u64>,
     limits: CallLimits,
+    meter: Meter,
 }
 
 /// An endpoint that was found to be of the right chain, with code at the contract's address.
@@ -71,9 +75,16 @@ impl Rpc {
         uris.retain(|uri| seen.insert(uri.to_string()));
         let tls = uris.iter().any(|uri| uri.scheme_str() == Some("https"));
         let http = if tls { Http::tls().map_err(RpcSetupError::Tls)? } else { Http::plain() };
-        let endpoints = uris.into_iter().map(|uri| Endpoint::new(uri, http.clone())).collect();
+        let meter = Meter::default();
+        let endpoint = |(number, uri)| Endpoint::new(uri, http.clone(), meter.of(number));
+        let endpoints = uris.into_iter().enumerate().map(endpoint).collect();
         let chain_id = deployment.chain_id().map_or_else(OnceLock::new, OnceLock::from);
-        Ok(Self { endpoints, able: AtomicUsize::new(0), contract: deployment.contract(), chain_id, limits })
+        Ok(Self { endpoints, able: AtomicUsize::new(0), contract: deployment.contract(), chain_id, limits, meter })
+    }
+
+    /// Adds what calls do to a node's figures.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        self.meter.register(registry);
     }
 
     pub(super) fn endpoints(&self) -> usize {
