@@ -43,6 +43,8 @@ struct Chain {
 #[derive(Debug)]
 pub(super) struct Chains {
     limits: IntakeLimits,
+    /// What comes is sorted already: no message before the first one of a chain is still on its way.
+    sorted: bool,
     chains: LruCache<ChainName, Chain>,
     /// Messages that wait for one before them.
     waiting: usize,
@@ -58,12 +60,18 @@ impl Chains {
     pub(super) fn new(limits: IntakeLimits) -> Self {
         Self {
             limits,
+            sorted: false,
             chains: LruCache::new(limits.chains),
             waiting: 0,
             parked: 0,
             parked_by: BTreeMap::new(),
             bytes: 0,
         }
+    }
+
+    /// Whether what comes from now on is sorted by time, so that a chain is joined without a wait.
+    pub(super) fn comes_sorted(&mut self, sorted: bool) {
+        self.sorted = sorted;
     }
 
     pub(super) fn knows(&self, name: &ChainName) -> bool {
@@ -291,7 +299,8 @@ impl Chains {
     }
 
     fn patience(&self) -> Patience {
-        Patience { join: self.limits.join_wait, gap: self.limits.gap_wait }
+        let join = if self.sorted { Duration::ZERO } else { self.limits.join_wait };
+        Patience { join, gap: self.limits.gap_wait }
     }
 }
 

@@ -43,15 +43,17 @@ impl Intake {
 
     /// Begins with the stream's past, until [`Self::past_is_over`]. A publisher that is away holds up no other's messages there: they
     /// wait for his keys within their share of the room. A key that could not be had is not asked for again for a while, and what cannot
-    /// be read is counted, and told by key.
+    /// be read is counted, and told by key. What comes is sorted by time: no chain waits for anything before its first message.
     #[must_use]
-    pub fn in_the_past(self) -> Self {
+    pub fn in_the_past(mut self) -> Self {
+        self.chains.comes_sorted(true);
         Self { past: Some(Past::new()), ..self }
     }
 
     /// What comes now is live. What could not be read of the past is told.
     pub fn past_is_over(&mut self) -> Vec<IntakeEffect> {
         let Some(past) = self.past.take() else { return Vec::new() };
+        self.chains.comes_sorted(false);
         self.keys.try_again();
         self.needed.nobody_is_away();
         past.over().into_iter().map(IntakeEffect::Notify).collect()

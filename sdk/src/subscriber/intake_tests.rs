@@ -480,3 +480,20 @@ fn the_keys_of_a_page_of_the_past_are_asked_for_together_ahead_of_its_messages_o
     assert!(needs(&feed(&mut intake, of_author.cloned())).is_empty(), "none is asked for twice");
     assert_eq!(intake.parked(), 15);
 }
+
+#[test]
+fn in_the_past_the_first_message_read_of_a_chain_waits_for_none_before_it_so_that_chains_stay_in_order_of_time() {
+    let (mut first, mut second) = (Author::new(1, "a"), Author::new(2, "b"));
+    let mut intake = intake().in_the_past();
+    for (author, id) in [(&first, "a"), (&second, "b")] {
+        intake.key_arrived(NOW, author.user(), key(id), Arrival::Store);
+    }
+    first.say(); // older than what is read
+    let page = [first.say(), second.say(), second.say()];
+    assert_eq!(texts(&feed(&mut intake, page)), ["1", "0", "1"]);
+    intake.past_is_over();
+    let mut third = Author::new(3, "c");
+    intake.key_arrived(NOW, third.user(), key("c"), Arrival::Store);
+    third.say();
+    assert!(texts(&feed(&mut intake, [third.say()])).is_empty(), "live, an earlier one may still be on its way");
+}
