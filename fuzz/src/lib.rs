@@ -29,6 +29,8 @@ pub use statements::{
     signed_grant, storage_record, stream_record,
 };
 #[cfg(feature = "store")]
+pub use veilcast::fuzzing::stored_block;
+#[cfg(feature = "store")]
 pub use veilcast_key_store::fuzzing::{
     header as store_header, place as store_place, portable_header, portable_item, record as store_record,
     state as store_state,
@@ -37,7 +39,7 @@ pub use veilcast_key_store::fuzzing::{
 /// Tries some bytes: whether they were taken.
 pub type Target = fn(&[u8]) -> bool;
 
-/// All of them but the key store's, which its own tests replay.
+/// All of them but those of what stores have on disk, which the stores' own tests replay.
 pub const TARGETS: &[(&str, Target)] = &[
     ("frame", frame),
     ("envelope", envelope),

@@ -25,6 +25,9 @@ pub mod cipher;
 #[cfg(feature = "p2p")]
 pub mod client;
 pub mod exchange;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod identity;
 pub mod key_ring;
 pub mod message;

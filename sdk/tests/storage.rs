@@ -19,6 +19,7 @@ use veilcast::{Identity, Payload, StreamId, StreamPart, Timestamp};
 const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 const CHILD_DIR: &str = "VEILCAST_TEST_CHILD_DIR";
 const CHILD_DISK: &str = "VEILCAST_TEST_CHILD_DISK";
+const CHILD_CACHE: &str = "VEILCAST_TEST_CHILD_CACHE";
 
 fn identity(byte: u8) -> Identity {
     Identity::from_secret_bytes(&[byte; 32]).unwrap()
@@ -348,13 +349,16 @@ fn after_a_write_failed_nothing_is_acknowledged_or_shown_any_more_and_what_was_a
 #[test]
 fn child_appends_from_four_threads() {
     let Some(dir) = std::env::var_os(CHILD_DIR).filter(|_| std::env::var_os(CHILD_DISK).is_none()) else { return };
-    let store = SledMessageStore::open(Path::new(&dir), StorageLimits::default()).unwrap();
+    let cache = std::env::var(CHILD_CACHE).unwrap().parse().unwrap();
+    let store = SledMessageStore::open(Path::new(&dir), StorageLimits::default().cache_bytes(cache)).unwrap();
     std::thread::scope(|threads| {
         for thread in 0..4 {
             let store = &store;
             threads.spawn(move || {
                 for n in 0.. {
-                    let messages = [0, 1, 2].map(|more| message(1 + thread as u8, part(thread), 500, 3 * n + more));
+                    // Every second batch comes late: it belongs before those that came before it.
+                    let ago = if n % 2 == 0 { 500 } else { 600 };
+                    let messages = [0, 1, 2].map(|more| message(1 + thread as u8, part(thread), ago, 3 * n + more));
                     store.append(NOW, &messages).unwrap();
                     println!("SAYS {thread} {n}");
                 }
@@ -365,10 +369,22 @@ fn child_appends_from_four_threads() {
 
 #[test]
 fn kill_9_during_writing_loses_no_acknowledged_message_and_the_tally_stays_right() {
+    kill_9_loses_nothing(StorageLimits::default());
+}
+
+#[test]
+fn kill_9_while_messages_become_blocks_and_blocks_are_written_anew_loses_nothing_either() {
+    let blocks = kill_9_loses_nothing(StorageLimits::default().cache_bytes(1 << 10));
+    assert!(blocks >= 8, "{blocks} blocks");
+}
+
+/// Answers how many blocks there were in the end.
+fn kill_9_loses_nothing(limits: StorageLimits) -> usize {
     let dir = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child_appends_from_four_threads", "--nocapture"])
         .env(CHILD_DIR, dir.path())
+        .env(CHILD_CACHE, limits.cache_bytes.to_string())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -383,16 +399,18 @@ fn kill_9_during_writing_loses_no_acknowledged_message_and_the_tally_stays_right
     // What it said before it died still counts.
     done.extend(std::iter::from_fn(said));
 
-    let store = SledMessageStore::open(dir.path(), StorageLimits::default()).unwrap();
+    let store = SledMessageStore::open(dir.path(), limits).unwrap();
     let found: Vec<Vec<u32>> = (0..4)
         .map(|thread| {
             let (mut found, mut query) = (Vec::new(), Query::everything(part(thread)));
             loop {
                 let page = store.read(&query).unwrap();
                 found.extend(page.messages.iter().map(|stored| stored.place.at.sequence));
-                let Some(next) = page.next else { return found };
+                let Some(next) = page.next else { break };
                 query = query.after(Some(next));
             }
+            found.sort_unstable();
+            found
         })
         .collect();
     for line in &done {
@@ -404,4 +422,5 @@ fn kill_9_during_writing_loses_no_acknowledged_message_and_the_tally_stays_right
     let total: usize = found.iter().map(Vec::len).sum();
     assert!(total.is_multiple_of(3) && total <= 3 * (done.len() + 4), "batches are whole: {total} of {}", done.len());
     assert_eq!(store.state().unwrap().messages, total as u64);
+    std::fs::read_dir(dir.path().join("blocks")).unwrap().count()
 }

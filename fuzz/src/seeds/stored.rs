@@ -1,9 +1,9 @@
-//! What lies on disk: keystores, the registry's records, the key store's files.
+//! What lies on disk: keystores, the registry's records, the key store's files, blocks of messages.
 
 use super::Seed;
 
 pub(super) fn seeds() -> Vec<Seed> {
-    [keystores(), registry(), store(), portable()].concat()
+    [keystores(), registry(), store(), portable(), blocks()].concat()
 }
 
 /// Web3 Secret Storage with costs that a fuzzer can afford. The MACs fit no password but for `opens`.
@@ -112,5 +112,35 @@ fn portable() -> Vec<Seed> {
         Seed::new("portable_item", "record_cut", &record[..7]),
         Seed::new("portable_item", "file", b"\x03\x01f contents".as_slice()),
         Seed::new("portable_item", "unknown", b"\x09".as_slice()),
+    ]
+}
+
+/// The layout of sdk/src/storage/sled_engine/block.rs, written out by hand.
+fn blocks() -> Vec<Seed> {
+    let entry = |place: u8, end: u32| [[place; 48].as_slice(), &end.to_be_bytes()].concat();
+    let block = |version: u8, count: u32, rest: &[u8]| {
+        let summed = [count.to_be_bytes().as_slice(), rest].concat();
+        [&[version], crc32fast::hash(&summed).to_be_bytes().as_slice(), &summed].concat()
+    };
+    let two = [entry(1, 2), entry(2, 3), b"abc".to_vec()].concat();
+    let whole = block(1, 2, &two);
+    let turned = [entry(2, 2), entry(1, 3), b"abc".to_vec()].concat();
+    let back = [entry(1, 3), entry(2, 2), b"ab".to_vec()].concat();
+    vec![
+        Seed::new("stored_block", "one", block(1, 1, &entry(7, 0))),
+        Seed::new("stored_block", "two", whole.clone()),
+        Seed::new("stored_block", "cut", &whole[..whole.len() - 1]),
+        Seed::new("stored_block", "other_sum", [&[1, 0, 0, 0, 0], &whole[5..]].concat()),
+        Seed::new("stored_block", "newer", block(2, 2, &two)),
+        Seed::new("stored_block", "none", block(1, 0, &[])),
+        Seed::new("stored_block", "too_many", block(1, u32::MAX, &two)),
+        Seed::new("stored_block", "more_than_its_entries", block(1, 1, &two)),
+        Seed::new("stored_block", "out_of_order", block(1, 2, &turned)),
+        Seed::new(
+            "stored_block",
+            "same_place_twice",
+            block(1, 2, &[entry(1, 2), entry(1, 3), b"abc".to_vec()].concat()),
+        ),
+        Seed::new("stored_block", "ends_before_it_begins", block(1, 2, &back)),
     ]
 }

@@ -54,7 +54,7 @@ pub(crate) struct NodeArgs {
     /// Keep no message that is older; without it as old as there is room
     #[arg(long, value_name = "SPAN", value_parser = parse_span, requires = "storing")]
     pub(crate) store_age: Option<Duration>,
-    /// Keep so much at most; beyond, the stream that has the most loses its oldest. Files may take several times as much
+    /// Keep so much at most; beyond, the stream that has the most loses its oldest. Files may take a tenth more
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "10GB", requires = "storing")]
     pub(crate) store_size: u64,
     #[command(flatten)]

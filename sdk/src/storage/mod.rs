@@ -37,6 +37,8 @@ pub use query::{Filter, MOST_BYTES, MOST_MESSAGES, Page, Query, Stored};
 pub(crate) use screen::looks_far_back;
 pub use screen::{Admission, ResendLimits, ResendScreen, Ticket};
 pub use sled_engine::SledMessageStore;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use sled_engine::reads_block;
 
 use std::time::Duration;
 
@@ -51,12 +53,13 @@ const AHEAD: Duration = Duration::from_secs(3600);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StorageLimits {
-    /// Bytes of messages and their places in the index: 10 GiB. Beyond, the stream that has the most loses its oldest. The files
-    /// of an engine may take several times as much.
+    /// Bytes of messages and their places: 10 GiB. Beyond, the stream that has the most loses its oldest. The files of an engine
+    /// take somewhat more, and lag behind by a block for each partition.
     pub max_bytes: u64,
     /// How old a message may become by its own timestamp; without it as old as there is room.
     pub max_age: Option<Duration>,
-    /// Memory for pages of the index, bytes: 64 MiB. Beside it the engine on disk needs some 60 to 120 bytes for each message kept.
+    /// Memory for messages and the index, bytes: 64 MiB. Beside it the engine on disk needs some hundred bytes for each block of
+    /// messages: less than a thousandth of what is kept. Where many read at once, each has two blocks of half a MiB at most in hand.
     pub cache_bytes: u64,
 }
 
@@ -79,7 +82,7 @@ impl StorageLimits {
         Self { max_age, ..self }
     }
 
-    /// With another page cache.
+    /// With more memory, or less.
     #[must_use]
     pub fn cache_bytes(self, cache_bytes: u64) -> Self {
         Self { cache_bytes, ..self }

@@ -191,6 +191,21 @@ impl<'a> PageMaker<'a> {
         Ok(true)
     }
 
+    /// All up to this place is settled, although not each of its messages was offered: finding the others cost as much as
+    /// looking at so many. `false`: the page is done.
+    pub(super) fn pass(&mut self, place: Place, looked_at: usize) -> bool {
+        self.page.looked_at += looked_at;
+        if place.at.timestamp > self.query.to {
+            return false;
+        }
+        self.behind = Some(place);
+        if self.page.looked_at >= LOOKED_AT {
+            self.page.next = self.behind;
+            return false;
+        }
+        true
+    }
+
     pub(super) fn finish(self) -> Page {
         self.page
     }
