@@ -82,6 +82,7 @@ impl SledMessageStore {
         for (first, went) in blocks {
             self.shorten(&mut change, part, &held, &first, went)?;
         }
+        drop(held); // else it would be copied to be changed
         self.apply(writer, change)?;
         Ok(evicted)
     }

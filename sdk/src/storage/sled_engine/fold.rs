@@ -59,6 +59,7 @@ impl SledMessageStore {
             BlockInfo::of(file, &piece).into_iter().for_each(|info| change.put_block(part, info));
         }
         self.files.sync()?;
+        drop(held); // else it would be copied to be changed
         self.apply(writer, change)
     }
 
