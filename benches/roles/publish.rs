@@ -1,7 +1,6 @@
 //! A publisher.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -18,10 +17,8 @@ use super::{Kind, PATH, clock, config, identity, payload, stream};
 use crate::child::{Command, Parent};
 use crate::{Outcome, Usage};
 
-/// Messages per second while a key changes.
-const DURING_UPDATE: f64 = 250.0;
-/// How long before the change, and how long after it is done.
-const AROUND_UPDATE: Duration = Duration::from_millis(100);
+/// How often a rekey's key is looked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// What a publisher can be told.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,7 +27,7 @@ pub enum Publish {
     Await(usize),
     /// Publish; answered when all is handed to the network.
     Messages(Pace),
-    /// Change the key while messages go on.
+    /// Change the key, and publish a message under it.
     Update {
         /// Rekey, or else rotate.
         rekey: bool,
@@ -98,11 +95,11 @@ async fn veilcast(setup: PublisherSetup, mut parent: Parent<Publish>) -> Outcome
                 Sent::default()
             }
             Publish::Messages(pace) => {
-                let sent = messages(&client, pace, Arc::default()).await?;
+                let sent = messages(&client, pace).await?;
                 let current = store.current(&veilcast::scope(client.user(), &stream()?))?;
                 Sent { key: current.map(|stored| stored.key.id().to_string()).unwrap_or_default(), ..sent }
             }
-            Publish::Update { rekey } => update(&client, rekey).await?,
+            Publish::Update { rekey } => update(&client, &store, rekey).await?,
         };
         parent.answer(answer)?;
     }
@@ -128,14 +125,14 @@ async fn client(store: Arc<SledKeyStore>, setup: &PublisherSetup) -> Outcome<Cli
 }
 
 /// From a thread of its own, so that its waits are exact and disturb nobody.
-async fn messages(client: &Client, pace: Pace, stop: Arc<AtomicBool>) -> Outcome<Sent> {
+async fn messages(client: &Client, pace: Pace) -> Outcome<Sent> {
     let (client, stream, runtime) = (client.clone(), stream()?, Handle::current());
     let (sender, sent) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let publish = || -> Outcome<Sent> {
             let before = (Usage::own()?.cpu, std::time::Instant::now());
             let mut count = 0;
-            for due in pace.ticks().take_while(|_| !stop.load(Ordering::Relaxed)) {
+            for due in pace.ticks() {
                 let payload = Payload::binary(payload(due, count, pace.size));
                 runtime.block_on(client.publish(&stream, payload))?;
                 count += 1;
@@ -149,18 +146,30 @@ async fn messages(client: &Client, pace: Pace, stop: Arc<AtomicBool>) -> Outcome
     sent.await?
 }
 
-async fn update(client: &Client, rekey: bool) -> Outcome<Sent> {
-    let (stream, stop) = (stream()?, Arc::new(AtomicBool::new(false)));
-    let pace = Pace { per_second: Some(DURING_UPDATE), size: 256, seconds: f64::INFINITY };
-    let (publisher, told) = (client.clone(), stop.clone());
-    let going_on = tokio::spawn(async move { messages(&publisher, pace, told).await });
-    tokio::time::sleep(AROUND_UPDATE).await;
-    let method = if rekey { KeyUpdateMethod::Rekey } else { KeyUpdateMethod::Rotate };
-    let called = clock();
-    let report = client.update_encryption_key(&stream, method, None).await?;
-    tokio::time::sleep(AROUND_UPDATE).await;
-    stop.store(true, Ordering::Relaxed);
-    going_on.await??;
+/// Nothing else goes on than what shows the new key: on a machine that all subscribers share, a busy stream would be what is measured.
+async fn update(client: &Client, store: &SledKeyStore, rekey: bool) -> Outcome<Sent> {
+    let (stream, called) = (stream()?, clock());
+    let publish = async || client.publish(&stream, Payload::binary(payload(clock(), 0, 256))).await;
+    if !rekey {
+        let report = client.update_encryption_key(&stream, KeyUpdateMethod::Rotate, None).await?;
+        // The first carries the key, the second is under it.
+        publish().await?;
+        publish().await?;
+        return Ok(Sent { key: report.key_id.to_string(), called, ..Sent::default() });
+    }
+    let scope = veilcast::scope(client.user(), &stream);
+    let current = || Outcome::Ok(store.current(&scope)?.map(|stored| stored.key.id().clone()));
+    let before = current()?;
+    let under_the_new_key = async {
+        while current()? == before {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        publish().await?;
+        Outcome::Ok(())
+    };
+    let update = client.update_encryption_key(&stream, KeyUpdateMethod::Rekey, None);
+    let (report, published) = tokio::join!(update, under_the_new_key);
+    let (report, ()) = (report?, published?);
     Ok(Sent { key: report.key_id.to_string(), called, pushed: report.pushed.len(), ..Sent::default() })
 }
 
