@@ -6,12 +6,12 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use veilcast_key_store::{KeyId, KeyScope, Store, StoredKey};
 
-use super::shared::{Shared, blocking, lock};
+use super::shared::{Shared, lock};
 use super::stats::count;
 use super::{permitting, publishing, pushing, resending};
 use crate::exchange::{AnswerError, Asker, Decision, Glance, HistoryPolicy, Page, Screened, answer, answer_page};
 use crate::identity::Domain;
-use crate::permission::{Grant, Period, Permission, Refusal};
+use crate::permission::{Grant, Period, Permission, PermissionSource, Refusal};
 use crate::publisher::{Entry, Given, GivenBy, Place};
 use crate::wire::{KeyAnswer, KeyRange, KeyRequest, Received, Verified, Wanted, kind_of};
 
@@ -37,7 +37,7 @@ async fn key_request(shared: &Arc<Shared>, from: PeerId, envelope: &Bytes) -> Op
         Screened::Refused(received, refusal) => {
             count(&shared.counters.key_requests_received, 1);
             shared.audit.throttled(received.claims(), shared.now());
-            let made = make(shared, received.claims().clone(), Err(refusal)).await?;
+            let made = make(shared, received.claims().clone(), Asked::Settled(Err(refusal))).await?;
             Some(counted(shared, &made.answer))
         }
         Screened::Dropped(why) => {
@@ -70,12 +70,13 @@ async fn admitted(shared: &Arc<Shared>, from: PeerId, request: KeyRequest) -> Op
     let (now, stream, requester) = (shared.now(), request.stream.clone(), request.requester);
     let place = Place { peer: from.to_bytes(), addresses: Vec::new(), public_key: request.public_key.clone() };
     let shown = permitting::show(shared, from, &request).await;
-    let grant = match shared.check(&stream, requester, Permission::Subscribe).await {
-        // What was shown tells why.
-        Err(Refusal::Denied) => Err(shown.refusal.unwrap_or(Refusal::Denied)),
-        checked => checked,
+    // What was shown tells why.
+    let denied = shown.refusal.unwrap_or(Refusal::Denied);
+    let asked = match shared.source.waits_for_the_disk() {
+        true => Asked::OnDisk { denied },
+        false => Asked::Settled(told(shared.check(&stream, requester, Permission::Subscribe).await, denied)),
     };
-    let Made { mut answer, looked_at } = make(shared, request.clone(), grant).await?;
+    let Made { mut answer, looked_at } = make(shared, request.clone(), asked).await?;
     lock(&shared.screen).page_was_read(&request, looked_at);
     if answer.content().granted.is_empty() {
         shared.audit.answered(&request, answer.content(), None);
@@ -88,7 +89,7 @@ async fn admitted(shared: &Arc<Shared>, from: PeerId, request: KeyRequest) -> Op
             shared.holders.note(given(answer.content(), place, grant.period));
             publishing::handed(shared, &stream, now).await;
         }
-        Err(refusal) => answer = make(shared, request.clone(), Err(*refusal)).await?.answer,
+        Err(refusal) => answer = make(shared, request.clone(), Asked::Settled(Err(*refusal))).await?.answer,
     }
     shared.audit.answered(&request, answer.content(), checked.ok().map(|grant| grant.period));
     Some(counted(shared, &answer))
@@ -107,27 +108,56 @@ struct Made {
     looked_at: usize,
 }
 
-/// Looks the keys up, wraps and signs, on a blocking thread.
-async fn make(shared: &Arc<Shared>, request: KeyRequest, grant: Result<Grant, Refusal>) -> Option<Made> {
-    let worker = shared.clone();
-    let made = blocking(move || {
-        let desk = grant.and_then(|grant| Desk::open(&worker, &request, grant));
-        match &request.wanted {
-            Wanted::Keys(ids) => {
-                let decide = |id: &KeyId| (id.clone(), desk.as_ref().map_err(|no| *no).and_then(|desk| desk.key(id)));
-                let decisions: Vec<Decision> = ids.iter().map(decide).collect();
-                let answer = answer(&request, decisions, &worker.identity, worker.now(), &mut rand::rng())?;
-                Ok(Made { answer, looked_at: 0 })
-            }
-            Wanted::Range(range) => {
-                let page = desk.and_then(|desk| desk.page(range));
-                let looked_at = page.as_ref().map_or(0, |page| page.looked_at);
-                let answer = answer_page(&request, page, &worker.identity, worker.now(), &mut rand::rng())?;
-                Ok::<_, AnswerError>(Made { answer, looked_at })
+/// Whether the requester may subscribe.
+enum Asked {
+    Settled(Result<Grant, Refusal>),
+    /// To be asked by the thread that makes the answer, which reads the disk anyway.
+    OnDisk {
+        /// What a denial is to be told as.
+        denied: Refusal,
+    },
+}
+
+impl Asked {
+    fn settle(self, shared: &Shared, request: &KeyRequest) -> Result<Grant, Refusal> {
+        match self {
+            Self::Settled(checked) => checked,
+            Self::OnDisk { denied } => {
+                told(shared.check_here(&request.stream, request.requester, Permission::Subscribe), denied)
             }
         }
-    })
-    .await;
+    }
+}
+
+fn told(checked: Result<Grant, Refusal>, denied: Refusal) -> Result<Grant, Refusal> {
+    checked.map_err(|refusal| if refusal == Refusal::Denied { denied } else { refusal })
+}
+
+/// Looks the keys up, wraps and signs, on a thread that may wait.
+async fn make(shared: &Arc<Shared>, request: KeyRequest, asked: Asked) -> Option<Made> {
+    let worker = shared.clone();
+    let made = shared
+        .workers
+        .run(move || {
+            let grant = asked.settle(&worker, &request);
+            let desk = grant.and_then(|grant| Desk::open(&worker, &request, grant));
+            match &request.wanted {
+                Wanted::Keys(ids) => {
+                    let decide =
+                        |id: &KeyId| (id.clone(), desk.as_ref().map_err(|no| *no).and_then(|desk| desk.key(id)));
+                    let decisions: Vec<Decision> = ids.iter().map(decide).collect();
+                    let answer = answer(&request, decisions, &worker.identity, worker.now(), &mut rand::rng())?;
+                    Ok(Made { answer, looked_at: 0 })
+                }
+                Wanted::Range(range) => {
+                    let page = desk.and_then(|desk| desk.page(range));
+                    let looked_at = page.as_ref().map_or(0, |page| page.looked_at);
+                    let answer = answer_page(&request, page, &worker.identity, worker.now(), &mut rand::rng())?;
+                    Ok::<_, AnswerError>(Made { answer, looked_at })
+                }
+            }
+        })
+        .await;
     match made {
         Ok(Ok(made)) => Some(made),
         Ok(Err(error)) => {

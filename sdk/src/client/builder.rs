@@ -23,6 +23,7 @@ use super::shared::{Shared, blocking, make_rsa_pair};
 use super::showing;
 use super::storing::{self, Storage};
 use super::updating::HAND_OUTS;
+use super::workers::Workers;
 use super::{Client, announcing, carrying, depots, dispatch, enforcing, peer_key, permitting};
 use crate::audit::AuditLog;
 use crate::cipher::{MAX_RSA_BITS, MIN_RSA_BITS, RsaError};
@@ -257,6 +258,7 @@ impl ClientBuilder {
             stopping: watch::Sender::new(false),
             announce_soon: Notify::new(),
             tasks: TaskTracker::new(),
+            workers: Arc::new(Workers::new()),
             handing: Arc::new(Semaphore::new(HAND_OUTS)),
             keeping: Arc::new(Semaphore::new(KEEPING)),
             joined: Mutex::default(),

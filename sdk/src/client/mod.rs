@@ -63,6 +63,7 @@ mod stats;
 mod storing;
 mod subscribing;
 mod updating;
+mod workers;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

@@ -26,6 +26,7 @@ use super::pushing::PushScreen;
 use super::stats::Counters;
 use super::storing::Storage;
 use super::subscribing::{Feed, KeyNews};
+use super::workers::Workers;
 use crate::cipher::RsaPair;
 use crate::exchange::{HistoryPolicies, Screen};
 use crate::identity::{Identity, UserId};
@@ -76,6 +77,8 @@ pub(super) struct Shared {
     pub(super) storage: Option<Storage>,
     pub(super) peers_joined: Notify,
     pub(super) tasks: TaskTracker,
+    /// Who makes answers.
+    pub(super) workers: Arc<Workers>,
     /// Keys being handed out.
     pub(super) handing: Arc<Semaphore>,
     /// Rotated keys being stored.
@@ -196,15 +199,19 @@ tokio::task_local! {
     static TASKS: TaskTracker;
 }
 
+/// Work that counts as one of the present task's client's own until it is done, or dropped.
+pub(super) fn counted_work<T>(work: impl FnOnce() -> T + Send + 'static) -> impl FnOnce() -> T + Send + 'static {
+    let counted = TASKS.try_with(TaskTracker::token).ok();
+    move || {
+        let _counted = counted;
+        work()
+    }
+}
+
 /// Runs work that waits for the disk, or computes for long, off the async workers. A task that is cut off leaves its work
 /// running: it counts as one of the client's own, so that [`Shared::stop`] waits for whatever may hold the store.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ClientError> {
-    let counted = TASKS.try_with(TaskTracker::token).ok();
-    let work = move || {
-        let _counted = counted;
-        work()
-    };
-    tokio::task::spawn_blocking(work).await.map_err(|error| match error.try_into_panic() {
+    tokio::task::spawn_blocking(counted_work(work)).await.map_err(|error| match error.try_into_panic() {
         // A bug here is not the caller's stopped client.
         Ok(panic) => std::panic::resume_unwind(panic),
         Err(_) => ClientError::Stopped,

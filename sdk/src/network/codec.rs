@@ -67,8 +67,11 @@ async fn write<T: AsyncWrite + Unpin + Send>(io: &mut T, bytes: &[u8], limit: us
         .ok()
         .filter(|_| bytes.len() <= limit)
         .ok_or_else(|| too_large(bytes.len() as u64, limit))?;
-    io.write_all(&length.to_be_bytes()).await?;
-    io.write_all(bytes).await?;
+    // One write: each makes a frame of its own on the connection, encrypted and sent for itself.
+    let mut whole = Vec::with_capacity(4 + bytes.len());
+    whole.extend_from_slice(&length.to_be_bytes());
+    whole.extend_from_slice(bytes);
+    io.write_all(&whole).await?;
     io.flush().await
 }
 

@@ -15,14 +15,15 @@ pub(super) struct Draft<'a> {
     records: &'a dyn RecordStore,
     publisher: UserId,
     changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    /// Whose keys, and which streams' holders, became more.
-    grown: BTreeSet<(StreamId, UserId)>,
+    /// Whose keys became more, and how many they are.
+    grown: BTreeMap<(StreamId, UserId), u32>,
+    /// Which streams' holders did.
     joined: BTreeSet<StreamId>,
 }
 
 impl<'a> Draft<'a> {
     pub(super) fn new(records: &'a dyn RecordStore, publisher: UserId) -> Self {
-        let (changes, grown, joined) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        let (changes, grown, joined) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         Self { records, publisher, changes, grown, joined }
     }
 
@@ -46,7 +47,7 @@ impl<'a> Draft<'a> {
             let before = self.get(&place)?;
             if before.is_none() {
                 holder.keys = holder.keys.saturating_add(1);
-                self.grown.insert((stream.clone(), *user));
+                self.grown.insert((stream.clone(), *user), holder.keys);
             }
             let before = before.and_then(|bytes| readable(stream, KeyRecord::read(&bytes)));
             self.put(place, KeyRecord::of(given, before.as_ref()).encode_to_vec());
@@ -71,7 +72,9 @@ impl<'a> Draft<'a> {
     /// Writes what is left, and brings whatever grew too large back under its limit.
     pub(super) fn finish(mut self, limits: LedgerLimits) -> Result<(), StoreError> {
         self.commit()?;
-        for (stream, user) in std::mem::take(&mut self.grown) {
+        let mut grown = std::mem::take(&mut self.grown);
+        grown.retain(|_, keys| *keys as usize > limits.keys_per_holder);
+        for (stream, user) in grown.into_keys() {
             self.trim_keys(&stream, user, limits.keys_per_holder)?;
         }
         for stream in std::mem::take(&mut self.joined) {
