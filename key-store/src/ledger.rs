@@ -5,6 +5,7 @@
 
 mod copy;
 mod keys;
+mod order;
 mod place;
 mod record;
 mod records;
@@ -39,6 +40,9 @@ pub(crate) trait Shelf: Send + Sync {
 
     /// In order of place, those that start with `prefix` and come strictly after `after`.
     fn walk(&self, prefix: &[u8], after: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<(), StoreError>;
+
+    /// The last one that starts with `prefix` and comes strictly before `end`, which starts with it as well.
+    fn last_before(&self, prefix: &[u8], end: &[u8]) -> Result<Option<(Vec<u8>, Plain)>, StoreError>;
 
     /// All or nothing, visible when it returns, durable after [`settle`](Self::settle). Called by one thread at a time.
     fn apply(&self, changes: Changes) -> Result<(), StoreError>;

@@ -28,7 +28,7 @@ impl MemoryKeyStore {
         Self::default()
     }
 
-    fn ledger(&self) -> &Ledger<MemoryShelf> {
+    pub(crate) fn ledger(&self) -> &Ledger<MemoryShelf> {
         &self.ledger
     }
 }
@@ -42,7 +42,7 @@ impl fmt::Debug for MemoryKeyStore {
 }
 
 #[derive(Default)]
-struct MemoryShelf(RwLock<BTreeMap<Vec<u8>, Plain>>);
+pub(crate) struct MemoryShelf(RwLock<BTreeMap<Vec<u8>, Plain>>);
 
 impl Shelf for MemoryShelf {
     fn read(&self, place: &[u8]) -> Result<Option<Plain>, StoreError> {
@@ -67,6 +67,12 @@ impl Shelf for MemoryShelf {
             }
             after = Some(place);
         }
+    }
+
+    fn last_before(&self, prefix: &[u8], end: &[u8]) -> Result<Option<(Vec<u8>, Plain)>, StoreError> {
+        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let last = map.range::<[u8], _>((Bound::Included(prefix), Bound::Excluded(end))).next_back();
+        Ok(last.map(|(place, plain)| (place.clone(), plain.clone())))
     }
 
     fn apply(&self, changes: Changes) -> Result<(), StoreError> {

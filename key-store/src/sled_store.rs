@@ -45,7 +45,8 @@ use crate::{StoreError, delegate::delegate_to_ledger, ledger::Ledger};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StoreConfig {
-    /// How much memory the page cache may take, in bytes. Default 64 MiB.
+    /// How much memory the page cache may take, in bytes, as sled counts them. Default 64 MiB. The store as a whole takes up to a third
+    /// more, and beside it some 60 bytes for each key, however large the cache: 145 MiB with a million keys.
     pub cache_bytes: u64,
     /// What a guess at the passphrase costs; used when the store is made, and kept in its header.
     pub kdf: KdfCost,

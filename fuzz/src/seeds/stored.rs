@@ -64,6 +64,8 @@ fn store() -> Vec<Seed> {
     let of_key = |has_until: u8, origin: u8| {
         [vec![0xaa; 32], number(1), vec![has_until], number(u64::from(has_until) * 2), vec![origin]].concat()
     };
+    let in_time =
+        |since: u64, id: &[u8]| [number(since), vec![1], number(9), vec![id.len() as u8], id.to_vec()].concat();
     let scope = [[1; 20].as_slice(), &3_u32.to_be_bytes(), b"o/p"].concat();
     vec![
         Seed::new("store_header", "passphrase", header.clone()),
@@ -79,6 +81,8 @@ fn store() -> Vec<Seed> {
         Seed::new("store_record", "key_of_no_origin", of_key(1, 4)),
         Seed::new("store_record", "current", [number(1), b"k".to_vec()].concat()),
         Seed::new("store_record", "current_nameless", number(1)),
+        Seed::new("store_record", "sheet", [in_time(1, b"tk1"), in_time(2, b"tk0")].concat()),
+        Seed::new("store_record", "sheet_out_of_order", [in_time(2, b"tk0"), in_time(1, b"tk1")].concat()),
         Seed::new("store_place", "key", [b"k".as_slice(), &scope, b"h", &[1; 16]].concat()),
         Seed::new("store_place", "key_by_text", [b"k".as_slice(), &scope, b"tmorning"].concat()),
         Seed::new("store_place", "key_cut", [b"k".as_slice(), &scope[..22]].concat()),

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{Ledger, Plain, Shelf, keys, place, record};
+use super::{Changes, Ledger, Plain, Shelf, keys, order, place, record};
 use crate::{KeyScope, StoreError, StoredKey};
 
 /// One thing a ledger holds. Where it lies and what is derived from it is each ledger's own business.
@@ -49,7 +49,7 @@ impl<S: Shelf> Ledger<S> {
     /// [`StoreError::Damaged`] when one of them, or a scope's current key, is there already.
     pub(crate) fn fill(&self, entries: Vec<Entry>) -> Result<(), StoreError> {
         self.change(|shelf, changes| {
-            let mut put = |place: Vec<u8>, plain: Plain| {
+            let put = |changes: &mut Changes, place: Vec<u8>, plain: Plain| {
                 if changes.contains_key(&place) || shelf.read(&place)?.is_some() {
                     return Err(StoreError::damaged("the list of entries (one of them stands there twice)"));
                 }
@@ -60,15 +60,15 @@ impl<S: Shelf> Ledger<S> {
                 match entry {
                     Entry::Key { scope, stored, current } => {
                         let id = stored.key.id();
-                        put(place::key(&scope, id), record::write_key(&stored))?;
-                        put(place::order(&scope, stored.since, id), Plain::default())?;
+                        put(changes, place::key(&scope, id), record::write_key(&stored))?;
+                        order::put(shelf, changes, &scope, None, &stored)?;
                         if let Some(since) = current {
                             let current = record::Current { since, id: id.clone() };
-                            put(place::current(&scope), current.write())?;
+                            put(changes, place::current(&scope), current.write())?;
                         }
                     }
                     Entry::Record { table, key, value } => {
-                        put(place::record(&place::table(&table), &key), value)?;
+                        put(changes, place::record(&place::table(&table), &key), value)?;
                     }
                 }
             }

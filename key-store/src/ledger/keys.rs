@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, ops::ControlFlow};
 
-use super::{Changes, Ledger, Plain, Shelf, place, record};
+use super::{Changes, Ledger, Plain, Shelf, order, place, record};
 use crate::{GroupKey, HistoryCursor, KeyId, KeyOrigin, KeyScope, KeyStore, StoreError, StoredKey, TimeRange};
 
 impl<S: Shelf> KeyStore for Ledger<S> {
@@ -34,7 +34,7 @@ impl<S: Shelf> KeyStore for Ledger<S> {
                 since = since.max(last.since.saturating_add(1));
                 let mut ended = read_named(shelf, scope, &last.id)?;
                 ended.until = Some(since);
-                put_key(changes, scope, None, &ended);
+                put_key(shelf, changes, scope, None, &ended)?;
             }
             let now = StoredKey {
                 key: key.clone(),
@@ -42,7 +42,7 @@ impl<S: Shelf> KeyStore for Ledger<S> {
                 until: None,
                 origin: known.as_ref().map_or(KeyOrigin::Made, |known| known.origin),
             };
-            put_key(changes, scope, known.as_ref(), &now);
+            put_key(shelf, changes, scope, known.as_ref(), &now)?;
             let current = record::Current { since, id: key.id().clone() };
             changes.insert(place::current(scope), Some(current.write()));
             Ok(())
@@ -104,20 +104,12 @@ impl<S: Shelf> KeyStore for Ledger<S> {
             return Ok(page);
         }
         let _steady = self.steady();
-        let prefix = place::order_of(scope);
-        let after = after.map(|after| place::order(scope, after.since, &after.id));
-        self.shelf.walk(&prefix, after.as_deref(), &mut |at, _: Plain| {
-            let at = place::read_order(&prefix, at)?;
-            if at.since > range.to {
-                return Ok(ControlFlow::Break(()));
-            }
+        order::walk(&self.shelf, scope, range, after, &mut |at| {
             let stored = read_named(&self.shelf, scope, &at.id)?;
-            if stored.since != at.since {
+            if (stored.since, stored.until) != (at.since, at.until) {
                 return Err(StoreError::damaged(format!("the order of the keys of stream {}", scope.stream())));
             }
-            if stored.touches(range) {
-                page.push(stored);
-            }
+            page.push(stored);
             Ok(if page.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;
         Ok(page)
@@ -183,8 +175,7 @@ fn plan_add(shelf: &impl Shelf, changes: &mut Changes, scope: &KeyScope, added: 
             wider
         }
     };
-    put_key(changes, scope, known.as_ref(), &stored);
-    Ok(())
+    put_key(shelf, changes, scope, known.as_ref(), &stored)
 }
 
 fn plan_remove(shelf: &impl Shelf, changes: &mut Changes, scope: &KeyScope, id: &KeyId) -> Result<bool, StoreError> {
@@ -192,7 +183,7 @@ fn plan_remove(shelf: &impl Shelf, changes: &mut Changes, scope: &KeyScope, id: 
         return Ok(false);
     };
     changes.insert(place::key(scope, id), None);
-    changes.insert(place::order(scope, known.since, id), None);
+    order::take(shelf, changes, scope, known.since, id)?;
     if read_current(shelf, scope)?.is_some_and(|current| current.id == *id) {
         changes.insert(place::current(scope), None);
     }
@@ -203,11 +194,14 @@ pub(super) fn read_current(shelf: &impl Shelf, scope: &KeyScope) -> Result<Optio
     shelf.read(&place::current(scope))?.map(|plain| record::Current::read(scope, &plain)).transpose()
 }
 
-fn put_key(changes: &mut Changes, scope: &KeyScope, before: Option<&StoredKey>, stored: &StoredKey) {
-    let id = stored.key.id();
-    if let Some(before) = before {
-        changes.insert(place::order(scope, before.since, id), None);
-    }
-    changes.insert(place::order(scope, stored.since, id), Some(Plain::default()));
-    changes.insert(place::key(scope, id), Some(record::write_key(stored)));
+fn put_key(
+    shelf: &impl Shelf,
+    changes: &mut Changes,
+    scope: &KeyScope,
+    before: Option<&StoredKey>,
+    stored: &StoredKey,
+) -> Result<(), StoreError> {
+    order::put(shelf, changes, scope, before.map(|before| before.since), stored)?;
+    changes.insert(place::key(scope, stored.key.id()), Some(record::write_key(stored)));
+    Ok(())
 }

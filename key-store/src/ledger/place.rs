@@ -3,7 +3,8 @@
 //! ```text
 //! scope    publisher 20 | stream length 4 | stream
 //! 'k' | scope | packed id              a key            -> record::KeyRecord
-//! 'o' | scope | since 8 | id           its place in time -> empty
+//! 'o' | scope                          the first keys in time -> a sheet, see `order`
+//! 'o' | scope | since 8 | id           those from this one on -> a sheet
 //! 'c' | scope                          the current key  -> record::Current
 //! 'r' | table length 4 | table | key   a small record   -> as given
 //! packed   'h' | 16 bytes               an id of 32 lower-case hex characters, as random ones are
@@ -12,7 +13,7 @@
 //! Numbers are big-endian. Random ids are packed because they are nearly all there is: sled holds a short place without a
 //! heap cell of its own, which takes about a seventh off a cached key.
 
-use crate::{HistoryCursor, KeyId, KeyScope, StoreError};
+use crate::{KeyId, KeyScope, StoreError};
 
 const KEY: u8 = b'k';
 const ORDER: u8 = b'o';
@@ -27,17 +28,36 @@ const PUBLISHER_LEN: usize = 20;
 
 pub(super) fn key(scope: &KeyScope, id: &KeyId) -> Vec<u8> {
     let mut place = scoped(KEY, scope);
+    push_id(&mut place, id);
+    place
+}
+
+/// The id, packed.
+pub(super) fn push_id(out: &mut Vec<u8>, id: &KeyId) {
     let text = id.as_str();
     let mut packed = [0; 16];
     let lower = !text.bytes().any(|c| c.is_ascii_uppercase());
     if lower && hex::decode_to_slice(text, &mut packed).is_ok() {
-        place.push(PACKED_HEX);
-        place.extend_from_slice(&packed);
+        out.push(PACKED_HEX);
+        out.extend_from_slice(&packed);
     } else {
-        place.push(PACKED_TEXT);
-        place.extend_from_slice(text.as_bytes());
+        out.push(PACKED_TEXT);
+        out.extend_from_slice(text.as_bytes());
     }
-    place
+}
+
+/// Reads back what [`push_id`] wrote, and nothing that it would have written otherwise.
+pub(super) fn read_id(packed: &[u8]) -> Option<KeyId> {
+    match packed.split_first()? {
+        (&PACKED_HEX, bytes) if bytes.len() == 16 => KeyId::new(&hex::encode(bytes)).ok(),
+        (&PACKED_TEXT, text) => {
+            let id = KeyId::new(std::str::from_utf8(text).ok()?).ok()?;
+            let mut again = Vec::with_capacity(packed.len());
+            push_id(&mut again, &id);
+            (again == packed).then_some(id)
+        }
+        _ => None,
+    }
 }
 
 pub(super) fn current(scope: &KeyScope) -> Vec<u8> {
@@ -54,16 +74,6 @@ pub(super) fn order(scope: &KeyScope, since: u64, id: &KeyId) -> Vec<u8> {
 /// The prefix of all of a scope's places in time.
 pub(super) fn order_of(scope: &KeyScope) -> Vec<u8> {
     scoped(ORDER, scope)
-}
-
-/// Reads back what [`order`] wrote after `prefix`.
-pub(super) fn read_order(prefix: &[u8], place: &[u8]) -> Result<HistoryCursor, StoreError> {
-    let read = || {
-        let (since, id) = place.strip_prefix(prefix)?.split_first_chunk()?;
-        let id = KeyId::new(std::str::from_utf8(id).ok()?).ok()?;
-        Some(HistoryCursor { since: u64::from_be_bytes(*since), id })
-    };
-    read().ok_or_else(|| StoreError::damaged("the order of a scope's keys"))
 }
 
 /// The prefix of all keys of all scopes.
@@ -92,12 +102,7 @@ pub(super) fn read_scope(place: &[u8]) -> Result<KeyScope, StoreError> {
 /// Whose key lies at this place, and its id.
 pub(super) fn read_key(place: &[u8]) -> Result<(KeyScope, KeyId), StoreError> {
     let scope = read_scope(place)?;
-    let packed = &place[scoped(KEY, &scope).len()..];
-    let id = match packed.split_first() {
-        Some((&PACKED_HEX, packed)) if packed.len() == 16 => KeyId::new(&hex::encode(packed)).ok(),
-        Some((&PACKED_TEXT, text)) => std::str::from_utf8(text).ok().and_then(|text| KeyId::new(text).ok()),
-        _ => None,
-    };
+    let id = read_id(&place[scoped(KEY, &scope).len()..]);
     Ok((scope, id.ok_or_else(|| StoreError::damaged("the name of a key"))?))
 }
 
@@ -142,20 +147,17 @@ fn push_text(place: &mut Vec<u8>, text: &str) {
     place.extend_from_slice(text.as_bytes());
 }
 
-/// For the fuzz target: whether it is a key's place or a place in time, which must then be where that lies.
+/// For the fuzz target: whether it is a key's place, which must then be where that lies.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn reads(place: &[u8]) -> bool {
     let of_key = read_scope(place);
     if let Ok(scope) = &of_key {
         assert!(place.starts_with(&scoped(KEY, scope)), "a key lies under its own scope");
     }
-    let scope = KeyScope::new([1; 20], "o/p");
-    let prefix = order_of(&scope);
-    let in_time = read_order(&prefix, place);
-    if let Ok(at) = &in_time {
-        assert_eq!(order(&scope, at.since, &at.id), place, "one place in time has one encoding");
+    if let Ok((scope, id)) = &read_key(place) {
+        assert_eq!(key(scope, id), place, "one key has one place");
     }
-    of_key.is_ok() || in_time.is_ok()
+    of_key.is_ok()
 }
 
 #[cfg(test)]
@@ -181,14 +183,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_scope_and_a_place_in_time_read_back_as_written(
-            publisher: [u8; 20], stream in ".{0,40}", since: u64, id in "[!-~]{1,64}",
-        ) {
+        fn a_scope_and_a_key_read_back_as_written(publisher: [u8; 20], stream in ".{0,40}", id in "[!-~]{1,64}") {
             let (scope, id) = (KeyScope::new(publisher, &stream), KeyId::new(&id).unwrap());
             prop_assert_eq!(read_scope(&key(&scope, &id)).unwrap(), scope.clone());
             prop_assert_eq!(read_key(&key(&scope, &id)).unwrap(), (scope.clone(), id.clone()));
-            let place = order(&scope, since, &id);
-            prop_assert_eq!(read_order(&order_of(&scope), &place).unwrap(), HistoryCursor { since, id: id.clone() });
             prop_assert!(key(&scope, &id) < after_keys_of(&scope));
         }
 
@@ -205,7 +203,7 @@ mod tests {
             let _ = read_scope(&place);
             let _ = read_key(&place);
             let _ = read_record(&place);
-            let _ = read_order(b"o", &place);
+            let _ = read_id(&place);
         }
     }
 }

@@ -75,8 +75,8 @@ impl Current {
     }
 }
 
-/// For the fuzz target: whether it is the record of a key or the note of the current one, which must then be what is
-/// written for it.
+/// For the fuzz target: whether it is the record of a key, the note of the current one or a sheet of keys in time, which must then
+/// be what is written for it.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn reads(plain: &[u8]) -> bool {
     let scope = KeyScope::new([1; 20], "o/p");
@@ -89,7 +89,7 @@ pub(crate) fn reads(plain: &[u8]) -> bool {
     if let Ok(current) = &current {
         assert_eq!(&**current.write(), plain, "one note has one encoding");
     }
-    key.is_ok() || current.is_ok()
+    super::order::reads(plain) || key.is_ok() || current.is_ok()
 }
 
 #[cfg(test)]

@@ -100,6 +100,12 @@ impl Shelf for SledShelf {
         Ok(())
     }
 
+    fn last_before(&self, prefix: &[u8], end: &[u8]) -> Result<Option<(Vec<u8>, Plain)>, StoreError> {
+        let Some(last) = self.db.range::<&[u8], _>(prefix..end).next_back() else { return Ok(None) };
+        let (place, sealed) = last.map_err(sled_fault)?;
+        Ok(Some((place.to_vec(), open_record(&self.seal, &place, &sealed)?)))
+    }
+
     fn apply(&self, changes: Changes) -> Result<(), StoreError> {
         if self.closing.commits.is_broken() {
             return Err(StoreError::Broken);
