@@ -9,7 +9,7 @@ use libp2p::PeerId;
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use veilcast_key_store::{GroupKey, KeyId, KeyOrigin, StoredKey};
+use veilcast_key_store::{GroupKey, KeyId, KeyOrigin, KeyScope, KeyStore, StoreError, StoredKey};
 
 use super::directory::Contact;
 use super::error::ClientError;
@@ -374,7 +374,7 @@ async fn open_granted(shared: Arc<Shared>, answer: Verified<KeyAnswer>, granted:
     let all: Vec<KeyId> = granted.iter().map(|key| key.key_id.clone()).collect();
     let batch =
         Batch { publisher, stream: stream.clone(), request: answer.id, encapsulated: answer.encapsulated, granted };
-    let keys = match open_and_store(&shared, batch).await {
+    let keys = match open_unless_held(&shared, batch).await {
         Ok(opened) => opened.keys,
         Err(error) => {
             tracing::warn!(%publisher, %stream, %error, "granted keys could not be stored");
@@ -403,12 +403,36 @@ pub(super) struct Opened {
     pub(super) conflicting: usize,
 }
 
+/// The same, but what came both as an answer and as a push is opened once: no RSA operation where every key is here already.
+pub(super) async fn open_unless_held(shared: &Arc<Shared>, batch: Batch) -> Result<Opened, ClientError> {
+    open(shared, batch, true).await
+}
+
 /// One RSA operation, then every key that opens is stored, all of them at once.
 pub(super) async fn open_and_store(shared: &Arc<Shared>, batch: Batch) -> Result<Opened, ClientError> {
+    open(shared, batch, false).await
+}
+
+/// All of these keys, if the publisher handed each of them over before.
+fn held(store: &dyn KeyStore, scope: &KeyScope, granted: &[GrantedKey]) -> Result<Option<Vec<GroupKey>>, StoreError> {
+    let mut keys = Vec::new();
+    for granted in granted {
+        match store.key(scope, &granted.key_id)? {
+            Some(stored) if stored.origin == KeyOrigin::Received => keys.push(stored.key),
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(keys))
+}
+
+async fn open(shared: &Arc<Shared>, batch: Batch, unless_held: bool) -> Result<Opened, ClientError> {
     let pair = shared.rsa_pair().await?;
     let (store, subscriber) = (shared.store.clone(), shared.user);
     blocking(move || {
         let scope = crate::scope(batch.publisher, &batch.stream);
+        if unless_held && let Some(keys) = held(&*store, &scope, &batch.granted)? {
+            return Ok(Opened { keys, conflicting: 0 });
+        }
         let recipient = Recipient { scope: &scope, subscriber, request: batch.request };
         let Ok(transport) = TransportKey::decapsulate(recipient, &pair, &batch.encapsulated, &mut rand::rng()) else {
             return Ok(Opened::default());

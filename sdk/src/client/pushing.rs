@@ -9,7 +9,7 @@ use libp2p::{Multiaddr, PeerId};
 use lru::LruCache;
 use veilcast_key_store::KeyId;
 
-use super::asking::{Batch, open_and_store};
+use super::asking::{Batch, open_unless_held};
 use super::error::ClientError;
 use super::handing::Road;
 use super::shared::{Shared, lock};
@@ -138,7 +138,7 @@ pub(super) async fn receive(shared: &Arc<Shared>, from: PeerId, envelope: &Bytes
         encapsulated: push.encapsulated,
         granted: push.granted,
     };
-    let keys = open_and_store(shared, batch).await.ok()?.keys;
+    let keys = open_unless_held(shared, batch).await.ok()?.keys;
     if keys.is_empty() {
         return None;
     }
