@@ -110,8 +110,7 @@ impl ProtocolGate {
 impl ProtocolGate {
     fn admit(&self, topic: &str, frame: &[u8]) -> Result<Admitted, Verdict> {
         let part = StreamPart::from_topic(topic).ok_or(Verdict::Reject)?;
-        let bytes = Bytes::copy_from_slice(frame);
-        let parts = Frame::decode(&bytes).map_err(|_| Verdict::Reject)?;
+        let parts = Frame::read(frame).map_err(|_| Verdict::Reject)?;
         let foreign = parts.messages.iter().any(|message| message.claims().part != part);
         if foreign || parts.records.len() > MAX_RECORDS {
             return Err(Verdict::Reject);
@@ -129,7 +128,8 @@ impl ProtocolGate {
         if messages.is_empty() && records.is_empty() {
             return Err(if before > 0 { Verdict::Ignore } else { Verdict::Reject });
         }
-        let admitted = Admitted { part, messages, records, frame: self.keep_frames.then_some(bytes) };
+        let admitted =
+            Admitted { part, messages, records, frame: self.keep_frames.then(|| Bytes::copy_from_slice(frame)) };
         self.remember(&admitted);
         Ok(admitted)
     }

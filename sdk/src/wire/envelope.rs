@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message as _;
+use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::{WIRE_VERSION, WireError};
 use crate::identity::{Domain, Identity, Signature, SignatureError, UserId};
@@ -61,7 +62,7 @@ impl<T: Content> Received<T> {
             return Err(WireError::WrongKind { expected: T::DOMAIN.number(), found: proto.kind });
         }
         // One statement has one envelope: anything beside the four fields would travel and be kept unsigned.
-        if proto.encode_to_vec() != *envelope {
+        if !is_canonical(&proto, envelope) {
             return Err(WireError::NotCanonical);
         }
         let signature = Signature::from_bytes(&proto.signature)?;
@@ -85,6 +86,19 @@ impl<T: Content> Received<T> {
         }
         Ok(Verified { content: self.content, envelope: self.envelope })
     }
+}
+
+/// Whether `envelope` is what is written for what was read from it. The content, which may be long, is compared where it stands and
+/// not written once more.
+fn is_canonical(proto: &EnvelopeProto, envelope: &[u8]) -> bool {
+    let mut head = EnvelopeProto { content: Bytes::new(), signature: Bytes::new(), ..*proto }.encode_to_vec();
+    if !proto.content.is_empty() {
+        encode_key(3, WireType::LengthDelimited, &mut head);
+        encode_varint(proto.content.len() as u64, &mut head);
+    }
+    let tail = EnvelopeProto { signature: proto.signature.clone(), ..EnvelopeProto::default() }.encode_to_vec();
+    let rest = envelope.strip_prefix(head.as_slice()).and_then(|rest| rest.strip_suffix(tail.as_slice()));
+    rest == Some(&proto.content)
 }
 
 /// Signed by the one it names as its author. Built only by checking or making the signature.
@@ -142,4 +156,27 @@ pub(crate) fn kind_of(envelope: &Bytes) -> Result<u32, WireError> {
 pub(crate) fn envelope_of(version: u32, kind: u32, content: &[u8], signature: &[u8]) -> Bytes {
     let (content, signature) = (Bytes::copy_from_slice(content), Bytes::copy_from_slice(signature));
     EnvelopeProto { version, kind, content, signature }.encode_to_vec().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn canonical_is_what_would_be_written_again(
+            version in 0..3u32, kind in 0..300u32, content in proptest::collection::vec(any::<u8>(), 0..200),
+            signature in proptest::collection::vec(any::<u8>(), 0..3), added in proptest::collection::vec(0..40u8, 0..4),
+            at: prop::sample::Index,
+        ) {
+            let mut bytes = envelope_of(version, kind, &content, &signature).to_vec();
+            let at = at.index(bytes.len() + 1);
+            bytes.splice(at..at, added);
+            if let Ok(proto) = EnvelopeProto::decode(bytes.as_slice()) {
+                prop_assert_eq!(is_canonical(&proto, &bytes), proto.encode_to_vec() == bytes);
+            }
+        }
+    }
 }

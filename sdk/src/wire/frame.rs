@@ -49,6 +49,11 @@ impl Frame {
     /// # Errors
     /// [`WireError`] of the first part that is not what it should be; the whole frame is refused then.
     pub fn decode(bytes: &Bytes) -> Result<FrameParts, WireError> {
+        Self::read(bytes)
+    }
+
+    /// The same of bytes that are lent.
+    pub(crate) fn read(bytes: &[u8]) -> Result<FrameParts, WireError> {
         let mut parts = FrameParts { messages: Vec::new(), records: Vec::new() };
         for part in split(bytes)? {
             match part {
