@@ -174,6 +174,28 @@ mod tests {
     }
 
     #[test]
+    fn two_folders_of_reports_fail_the_comparison_where_one_line_got_more_than_a_tenth_slower() {
+        let folder = |rate: f64, name: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let line = |name: &str, figure| Line::new(name, Better::More, "1/s", figure);
+            let mut other = report(vec![line("steady", 5.0)]).remove(0);
+            other.bench = "other".into();
+            for report in report(vec![line("rate", rate), line(name, 1.0)]).iter().chain([&other]) {
+                let file = folder.path().join(format!("{}.json", report.bench));
+                fs::write(file, serde_json::to_vec(report).unwrap()).unwrap();
+            }
+            folder
+        };
+        let is_worse = |old: &tempfile::TempDir, new: &tempfile::TempDir| {
+            let (old, new) = (read_reports(old.path()).unwrap(), read_reports(new.path()).unwrap());
+            Comparison::of(&old, &new, 0.1).is_worse()
+        };
+        let before = folder(1000.0, "a");
+        assert!(is_worse(&before, &folder(880.0, "a")));
+        assert!(!is_worse(&before, &folder(920.0, "b")), "within the threshold, and lines that came and went");
+    }
+
+    #[test]
     fn reports_are_read_from_a_file_and_from_a_folder() {
         let (folder, reports) = (tempfile::tempdir().unwrap(), report(vec![Line::new("a", Better::More, "1/s", 2.0)]));
         assert!(read_reports(folder.path()).is_err(), "an empty folder compares nothing");

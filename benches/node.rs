@@ -5,13 +5,15 @@
 //! the first two is a process that gossips and does nothing else.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use veilcast_benches::roles::{Group, Kind, Pace, Publish, PublisherSetup};
-use veilcast_benches::{Better, Child, Line, Outcome, Report, Sample, Usage, quick_or, run, target_folder};
+use veilcast_benches::{Better, Child, Line, Outcome, Report, Sample, Usage, quick_or, run};
 
+/// The program, built as it is released.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_veilcast-measured");
 /// After so long without anything to do a node is idle.
 const IDLE: Duration = Duration::from_secs(3);
 /// Messages per second that it passes on.
@@ -53,14 +55,6 @@ impl Drop for Node {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// The program, built as it is released.
-fn program() -> Outcome<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo).args(["build", "--release", "--package", "veilcast-node"]).status()?;
-    let program = target_folder()?.join("release").join("veilcast");
-    if built.success() && program.exists() { Ok(program) } else { Err("veilcast was not built".into()) }
 }
 
 /// Bytes of the program as it would be handed out: without what only debuggers read, where that can be taken off.
@@ -110,11 +104,11 @@ fn memory(report: &mut Report, program: &Path, folder: &Path) -> Outcome<()> {
 fn main() -> Outcome<()> {
     run(|| {
         let mut report = Report::begin("node")?;
-        let (program, folder) = (program()?, tempfile::tempdir()?);
-        let bytes = size(&program, folder.path())? as f64;
+        let (program, folder) = (Path::new(PROGRAM), tempfile::tempdir()?);
+        let bytes = size(program, folder.path())? as f64;
         report.line(Line::new("size of the program", Better::Less, "MiB", bytes / MIB));
-        starts(&mut report, &program, folder.path())?;
-        memory(&mut report, &program, folder.path())?;
+        starts(&mut report, program, folder.path())?;
+        memory(&mut report, program, folder.path())?;
         report.save()
     })
 }

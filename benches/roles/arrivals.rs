@@ -20,6 +20,8 @@ pub struct Got {
     pub p99: f64,
     /// Processor time of this process per message, microseconds.
     pub cpu: f64,
+    /// How often it was told that messages are missing.
+    pub gaps: u64,
     /// When the first one under the key that was asked for was here, nanoseconds since 1970.
     pub first_under: Option<u64>,
 }
@@ -37,6 +39,7 @@ pub(super) struct Arrivals {
     first: Option<u64>,
     last: u64,
     took: Vec<u64>,
+    gaps: u64,
     under: HashMap<String, u64>,
 }
 
@@ -49,6 +52,10 @@ impl Arrivals {
         if let Some(key) = key.filter(|key| !self.under.contains_key(*key)) {
             self.under.insert(key.into(), now);
         }
+    }
+
+    pub(super) fn gap(&mut self) {
+        self.gaps += 1;
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -71,6 +78,7 @@ impl Arrivals {
             p50: milliseconds(50.0),
             p99: milliseconds(99.0),
             cpu: cpu * 1e6 / before.count().max(1) as f64,
+            gaps: before.gaps,
             first_under: None,
         }
     }
@@ -85,12 +93,13 @@ mod tests {
     fn an_account_counts_what_came_since_the_last_one() {
         let mut arrivals = Arrivals::default();
         (0..4).for_each(|number| arrivals.arrived(&payload(clock() - 2_000_000, number, 0), Some("k")));
+        arrivals.gap();
         let first = arrivals.first_under("k");
         let got = arrivals.settle(4e-6);
-        assert_eq!((got.count, got.cpu), (4, 1.0));
+        assert_eq!((got.count, got.cpu, got.gaps), (4, 1.0, 1));
         assert!(got.p50 >= 2.0 && got.p99 >= got.p50);
         let empty = arrivals.settle(0.0);
-        assert_eq!((empty.count, empty.p99, empty.rate()), (0, 0.0, 0.0));
+        assert_eq!((empty.count, empty.p99, empty.rate(), empty.gaps), (0, 0.0, 0.0, 0));
         assert!(first.is_some() && arrivals.first_under("k") == first && arrivals.first_under("other").is_none());
     }
 }

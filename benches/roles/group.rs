@@ -124,7 +124,8 @@ impl Runs {
     /// One more. Says so if something did not come.
     pub fn push(&mut self, run: Run) {
         if run.lost() > 0.0 {
-            println!("  {:.2} % of {} messages did not come", run.lost() * 100.0, run.sent.count);
+            let gaps: u64 = run.got.iter().map(|got| got.gaps).sum();
+            println!("  {:.2} % of {} messages did not come; told as {gaps} gaps", run.lost() * 100.0, run.sent.count);
         }
         self.0.push(run);
     }

@@ -86,6 +86,7 @@ impl Source {
                     arrivals.arrived(&message.payload, key);
                 }
                 Some(Delivery::Event(Event::KeyRefused { refusal, .. })) => return Err(refusal.to_string().into()),
+                Some(Delivery::Event(Event::Gap { .. })) => arrivals.gap(),
                 Some(Delivery::Event(_)) => {}
                 None => return Err("the subscription ended".into()),
             },
