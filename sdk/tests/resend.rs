@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use support::*;
-use veilcast::client::{Client, ClientError, Delivery, GapFill, Replay, StreamOptions, Subscription};
-use veilcast::key_store::MemoryKeyStore;
+use veilcast::client::{Client, ClientError, Delivery, GapFill, KeyUpdateMethod, Replay, StreamOptions, Subscription};
+use veilcast::key_store::{KeyOrigin, KeyStore, MemoryKeyStore, TimeRange};
 use veilcast::message::{Draft, compose};
 use veilcast::permission::{LocalRegistry, PermissionSource, StreamSettings};
 use veilcast::storage::{MemoryMessageStore, MessageStore, Query, StorageLimits};
@@ -562,4 +562,36 @@ async fn a_reader_whose_clock_is_wrong_is_told_what_may_be_the_matter() {
     let (texts, events) = rest(reader.resend(&depot.stream, Replay::last(3)).await.unwrap()).await;
     let silent = |event: &Event| matches!(event, Event::StorageFault { fault: StorageFault::Silent, .. });
     assert!(texts.is_empty() && events.iter().any(silent), "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_keeps_its_own_stream_reads_it_from_itself_and_hears_itself_where_it_is_told_to() {
+    let net = Net::start().await;
+    let store = Arc::new(MemoryMessageStore::new(StorageLimits::default()));
+    let stream = StreamId::of(identity(1).user(), "s").unwrap();
+    let mut settings = config();
+    settings.hear_own = true;
+    let keys = Arc::new(MemoryKeyStore::default());
+    let builder = net.builder(1).store(keys.clone()).config(settings).storage(store, [stream.clone()]);
+    let client = net.join(builder).await;
+    client.create_stream("s", StreamOptions::default()).await.unwrap();
+    let mut live = client.subscribe(&stream).await.unwrap();
+    // Also over changes of its key, of which none is asked for.
+    for n in 0..6 {
+        say(&client, &stream, &n.to_string()).await;
+        let method = if n % 2 == 0 { KeyUpdateMethod::Rotate } else { KeyUpdateMethod::Rekey };
+        client.update_encryption_key(&stream, method, None).await.unwrap();
+    }
+    say(&client, &stream, "6").await;
+    for n in 0..7 {
+        assert_eq!(next_text(&mut live).await, n.to_string());
+    }
+    holds(&client, 7).await;
+    let (texts, _) = rest(client.resend(&stream, Replay::last(4)).await.unwrap()).await;
+    assert_eq!(texts, ["3", "4", "5", "6"]);
+    assert_eq!(client.stats().key_requests_sent, 0);
+    client.stop().await;
+    // What it heard of itself made none of its keys one that it was given.
+    let all = keys.history(&veilcast::scope(identity(1).user(), &stream), TimeRange::ALL, None, 100).unwrap();
+    assert!(all.len() >= 6 && all.iter().all(|stored| stored.origin == KeyOrigin::Made), "{all:?}");
 }

@@ -91,6 +91,9 @@ pub struct ClientConfig {
     pub subscription_queue: usize,
     /// What happens when that queue is full.
     pub slow_reader: SlowReader,
+    /// Give subscriptions of this client what it publishes itself, too: for one client that serves many applications. Keys that come
+    /// inside messages of this identity's other devices are then asked for instead of kept.
+    pub hear_own: bool,
     /// How long a record that says where this publisher is reachable stays valid.
     pub record_lifetime: Duration,
     /// How often the DHT is asked for a newer record of a stream that is published to or stored and that another owns, where
@@ -130,6 +133,7 @@ impl Default for ClientConfig {
             end_window: Duration::from_secs(1),
             subscription_queue: 4096,
             slow_reader: SlowReader::default(),
+            hear_own: false,
             record_lifetime: Duration::from_secs(3600),
             stream_record_refresh: Duration::from_secs(5),
             push_timeout: Duration::from_secs(5),

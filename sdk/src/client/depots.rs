@@ -183,10 +183,14 @@ async fn named(shared: &Shared, stream: &StreamId) -> Vec<UserId> {
     record.filter(|(record, _)| record.holds_at(now)).map(|(record, _)| record.storage).unwrap_or_default()
 }
 
-/// The storage nodes of a stream, this one not among them: first those that its owner names. Looks for a while where there is
-/// none.
+/// The storage nodes of a stream: first this client itself, where it keeps the stream, then those that its owner names. Looks for a
+/// while where there is none.
 pub(super) async fn find(shared: &Arc<Shared>, stream: &StreamId) -> Vec<Depot> {
     carrying::meet(shared, stream).await;
+    if let Some(own) = own(shared, stream) {
+        let others = look(shared, stream).await;
+        return std::iter::once(own).chain(others).collect();
+    }
     let until = Instant::now() + PATIENCE;
     loop {
         let found = look(shared, stream).await;
@@ -195,6 +199,11 @@ pub(super) async fn find(shared: &Arc<Shared>, stream: &StreamId) -> Vec<Depot> 
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+fn own(shared: &Shared, stream: &StreamId) -> Option<Depot> {
+    let storage = shared.storage.as_ref().filter(|storage| storage.keeps(stream) && !storage.has_failed());
+    storage.map(|_| Depot { node: shared.user, peer: shared.network.local_peer(), addresses: Vec::new() })
 }
 
 async fn look(shared: &Shared, stream: &StreamId) -> Vec<Depot> {

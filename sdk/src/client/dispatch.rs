@@ -13,6 +13,7 @@ use super::stats::count;
 use super::subscribing::Feed;
 use super::{announcing, answering, finding};
 use crate::network::{NetworkEvent, Requested};
+use crate::stream::StreamPart;
 use crate::wire::{MessageContent, Verified};
 
 pub(super) async fn run(shared: Arc<Shared>, mut events: mpsc::Receiver<NetworkEvent<Admitted>>) {
@@ -58,10 +59,13 @@ async fn frame(shared: &Shared, admitted: Admitted) {
     if let Some(storage) = &shared.storage {
         storage.offer(admitted.part.stream(), admitted.messages.clone()).await;
     }
-    let readers: Vec<Reader> =
-        shared.readers_of(admitted.part.stream()).into_iter().filter(|r| r.reads(&admitted.part)).collect();
-    for reader in readers {
-        hand_over(shared, &reader, admitted.messages.clone()).await;
+    to_readers(shared, &admitted.part, &admitted.messages).await;
+}
+
+/// Whoever subscribes to this partition here is given these messages.
+pub(super) async fn to_readers(shared: &Shared, part: &StreamPart, messages: &[Verified<MessageContent>]) {
+    for reader in shared.readers_of(part.stream()).into_iter().filter(|reader| reader.reads(part)) {
+        hand_over(shared, &reader, messages.to_vec()).await;
     }
 }
 

@@ -10,8 +10,8 @@ use super::error::ClientError;
 use super::shared::{Shared, blocking, lock};
 use crate::identity::UserId;
 use crate::permission::{
-    AccessRules, GrantError, Issuer, Period, Permission, PermissionSource, RECORD_LIFETIME, Rule, Shown, SignedGrants,
-    Statement, StreamSettings, from_line, to_line,
+    AccessRules, GrantError, Issuer, Period, Permission, PermissionSource, RECORD_LIFETIME, Refusal, Rule, Shown,
+    SignedGrants, Statement, StreamInfo, StreamSettings, Subscriber, from_line, to_line,
 };
 use crate::stream::StreamId;
 use crate::time::Timestamp;
@@ -92,6 +92,27 @@ impl Client {
     ) -> Result<T, ClientError> {
         let (issuer, now) = (self.shared.issuer.clone(), self.shared.now());
         Ok(blocking(move || make(&issuer, now)).await??)
+    }
+
+    /// What the permission source knows of a stream; `None` when it has never heard of it.
+    ///
+    /// # Errors
+    /// [`ClientError::NotPermitted`] while it cannot tell.
+    pub async fn stream_info(&self, stream: &StreamId) -> Result<Option<StreamInfo>, ClientError> {
+        self.shared.stream_info(stream).await.map_err(|refusal| self.untold(stream, refusal))
+    }
+
+    /// Every grant of SUBSCRIBE there is or was on a stream, as the permission source has it.
+    ///
+    /// # Errors
+    /// [`ClientError::NotPermitted`] while it cannot tell.
+    pub async fn subscribers(&self, stream: &StreamId) -> Result<Vec<Subscriber>, ClientError> {
+        self.shared.subscribers(stream).await.map_err(|refusal| self.untold(stream, refusal))
+    }
+
+    fn untold(&self, stream: &StreamId, refusal: Refusal) -> ClientError {
+        let (user, permission) = (self.user(), Permission::Subscribe);
+        ClientError::NotPermitted { user, stream: stream.clone(), permission, refusal }
     }
 
     /// Serves, of those whom the permission source allows, only users allowed by name from now on, among them this one. The

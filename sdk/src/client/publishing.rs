@@ -12,7 +12,7 @@ use super::agreeing::Sealing;
 use super::error::ClientError;
 use super::shared::{Shared, blocking, lock};
 use super::stats::count;
-use super::{announcing, updating};
+use super::{announcing, dispatch, updating};
 use crate::cipher::MessageCipher;
 use crate::identity::UserId;
 use crate::message::{Draft, Payload, compose};
@@ -195,6 +195,9 @@ pub(super) async fn publish(
     }
     // The publisher stays locked until the frame is queued, so that frames are queued in the order of the chain.
     shared.network.publish(&part.topic(), frame.into()).await?;
+    if shared.config.hear_own {
+        dispatch::to_readers(shared, &part, std::slice::from_ref(&message)).await;
+    }
     if let Some(storage) = &shared.storage {
         // Nobody sends us our own.
         storage.offer(stream, vec![message]).await;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::bounded;
 use super::depots::{self, Depot};
+use super::resending;
 use super::shared::{Shared, blocking};
 use super::subscribing::Feed;
 use crate::network::RequestError;
@@ -229,17 +230,23 @@ async fn ask(shared: Arc<Shared>, depot: Depot, stream: StreamId, mut request: R
     Came::Page(id, send(&shared, depot, request).await)
 }
 
-async fn send(shared: &Shared, depot: Depot, request: ResendRequest) -> Result<ResendPage, StorageFault> {
+async fn send(shared: &Arc<Shared>, depot: Depot, request: ResendRequest) -> Result<ResendPage, StorageFault> {
     let signed = Verified::sign(request, &shared.identity);
     let envelope = signed.map_err(|_| StorageFault::Unreachable)?.envelope().to_vec();
-    let answer = shared.network.request(depot.peer, depot.addresses.clone(), envelope).await.map_err(|error| {
-        tracing::debug!(node = %depot.node, %error, "a storage node was asked in vain");
-        match error {
-            RequestError::Closed(_) => StorageFault::Silent,
-            _ => StorageFault::Unreachable,
-        }
-    })?;
-    let page = blocking(move || Received::<ResendPage>::decode(&answer.into()).ok()?.verify().ok());
+    let answer: Bytes = if depot.peer == shared.network.local_peer() {
+        // This client keeps the stream itself.
+        resending::answer(shared, depot.peer, &envelope.into()).await.ok_or(StorageFault::Unreachable)?
+    } else {
+        let answer = shared.network.request(depot.peer, depot.addresses.clone(), envelope).await.map_err(|error| {
+            tracing::debug!(node = %depot.node, %error, "a storage node was asked in vain");
+            match error {
+                RequestError::Closed(_) => StorageFault::Silent,
+                _ => StorageFault::Unreachable,
+            }
+        });
+        answer?.into()
+    };
+    let page = blocking(move || Received::<ResendPage>::decode(&answer).ok()?.verify().ok());
     let page = page.await.map_err(|_| StorageFault::Unreachable)?;
     let page = page.ok_or(StorageFault::Lied("an answer that nobody signed"))?.into_content();
     if page.node == depot.node {

@@ -634,6 +634,10 @@ impl Reading {
     fn keep(&mut self, publisher: UserId, key: GroupKey, since: Timestamp) {
         let told = Ask::Arrived { publisher, stream: self.stream.clone(), key_id: key.id().clone() };
         let _ = self.shared.asking.try_send(told);
+        if self.shared.config.hear_own && publisher == self.shared.user {
+            // One of our own is stored by the publisher that made it, as made here; as received it would be handed out less far back.
+            return;
+        }
         // More than this, per second or at a time, is a publisher making trouble: a key that is not kept is asked for when it is
         // needed.
         let now = self.shared.now();
