@@ -1,6 +1,7 @@
 //! The command line, as clap reads it. What is malformed is found here, before anything is opened.
 
 mod access;
+mod api_key;
 mod audit;
 mod care;
 mod config;
@@ -12,6 +13,7 @@ mod key_care;
 mod network;
 mod registry;
 mod rhythm;
+mod run;
 mod stream;
 
 use std::path::PathBuf;
@@ -19,6 +21,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub(crate) use access::{AccessCommand, ClearArgs, ListedArgs};
+pub(crate) use api_key::{ApiKeyAddArgs, ApiKeyCommand};
 pub(crate) use audit::{AuditCommand, AuditExportArgs, AuditFormat, AuditVerifyArgs};
 pub(crate) use care::{
     BackupArgs, FilePassphraseArgs, FingerprintArgs, PassphraseChangeArgs, PassphraseCommand, RestoreArgs,
@@ -27,12 +30,15 @@ pub(crate) use config::ConfigCommand;
 pub(crate) use demo::DemoArgs;
 pub(crate) use grant::{AnnounceArgs, GrantCommand, GrantRevokeArgs, GrantShowArgs, ImportArgs, PeriodArgs};
 pub(crate) use identity::IdentityCommand;
-pub(crate) use key::{KeyAddArgs, KeyCommand, KeyFetchArgs, KeyListArgs, RingKeyArgs};
+pub(crate) use key::{KeyAddArgs, KeyCommand, KeyFetchArgs, KeyListArgs, KeyRekeyArgs, RingKeyArgs};
 pub(crate) use key_care::{KeyExportArgs, KeyForgetArgs, KeyImportArgs};
-pub(crate) use network::{NetworkArgs, NodeArgs, PublishArgs, ResendArgs, SubscribeArgs};
+pub(crate) use network::{NetworkArgs, NodeArgs, PublishArgs, ResendArgs, SubscribeArgs, parse_size};
 pub(crate) use registry::{ChainArgs, Kept, Registry, RegistryArgs, RpcUrl, SpendArgs};
-pub(crate) use rhythm::RhythmArgs;
-pub(crate) use stream::{CreateArgs, GrantArgs, RevokeArgs, SetArgs, ShowArgs, StreamCommand, SubscribersArgs};
+pub(crate) use rhythm::{RhythmArgs, in_text as rhythm_text, parse_rhythm};
+pub(crate) use run::{Door, RunArgs};
+pub(crate) use stream::{
+    CreateArgs, GrantArgs, RevokeArgs, SetArgs, ShowArgs, StreamCommand, SubscribersArgs, parse_history,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,6 +51,7 @@ Examples:
   tail -f prices.log | veilcast publish ID --bootstrap ADDR
   veilcast subscribe ID --bootstrap ADDR
   veilcast resend ID --bootstrap ADDR --last 100  what was published before
+  veilcast run                                    all of it for months, with an HTTP door for applications
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the publisher.";
 
@@ -99,6 +106,11 @@ pub(crate) enum Command {
     /// Check, print or witness the log of every key given and refused
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Run on this data folder for as long as you like: answer for keys, enforce ends, let applications ask over HTTP
+    Run(RunArgs),
+    /// Make, list and revoke keys for applications that ask a running veilcast over HTTP
+    #[command(subcommand)]
+    ApiKey(ApiKeyCommand),
     /// Run a relay and meeting point, which may keep messages; it reads nothing
     Node(NodeArgs),
     /// Publish lines of stdin, encrypted; one line is one message
@@ -134,6 +146,8 @@ impl Command {
             Self::Subscribe(args) => Some(&mut args.registry),
             Self::Resend(args) => Some(&mut args.registry),
             Self::Key(KeyCommand::Fetch(args)) => Some(&mut args.registry),
+            Self::Key(KeyCommand::Rekey(args)) => Some(&mut args.registry),
+            Self::Run(args) => Some(&mut args.registry),
             _ => None,
         }
     }

@@ -1,6 +1,7 @@
 //! One module per command. None holds protocol logic: they read arguments, call the SDK and print.
 
 pub(crate) mod access;
+pub(crate) mod api_key;
 pub(crate) mod audit;
 pub(crate) mod care;
 pub(crate) mod config;
@@ -16,28 +17,64 @@ pub(crate) mod rhythm;
 pub(crate) mod stream;
 pub(crate) mod subscribe;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use veilcast::Timestamp;
 use veilcast::time::{Clock, SystemClock};
 
-use crate::args::{Cli, Command, GrantCommand, KeyCommand, PassphraseCommand, StreamCommand};
+use crate::args::{Cli, Command, GrantCommand, KeyCommand, PassphraseCommand, Shared, StreamCommand};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::log;
 use crate::output::Output;
+use crate::{daemon, through};
 
 /// How long work that was under way may take to end.
 const SHUTDOWN: Duration = Duration::from_secs(2);
 
 /// Runs what the command line asks for.
 pub(crate) fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
-    let Cli { shared, mut command } = cli;
+    let Cli { mut shared, mut command } = cli;
+    let asks_a_registry = command.registry_mut().is_some();
+    let config = match command {
+        Command::Config(_) | Command::Demo(_) => Config::default(),
+        _ if asks_a_registry || shared.config.is_some() => Config::of(&shared)?,
+        // A file in the data folder that cannot be used is no reason not to do what has no use for it.
+        _ => Config::of(&shared).unwrap_or_default(),
+    };
+    log::start(shared.verbose, config.log.filter.clone())?;
+    shared.data_dir = shared.data_dir.or_else(|| config.data.folder.clone());
+    shared.passphrase_file = passphrase_file(&shared, &config);
     if let Some(registry) = command.registry_mut() {
-        registry.fill(Config::of(&shared)?.registry);
+        registry.fill(config.registry.clone());
     }
+    if through::somebody_runs(&shared)
+        && let Some(exit) = in_runtime(|stop| through::run(&command, &shared, output, stop))?
+    {
+        return Ok(exit);
+    }
+    let folder = shared.clone();
+    own(command, config, shared, output).map_err(|failure| failure.where_somebody_runs(&folder))
+}
+
+/// The environment wins over the file.
+fn passphrase_file(shared: &Shared, config: &Config) -> Option<PathBuf> {
+    let given = shared.passphrase_file.clone();
+    given.or_else(|| config.data.passphrase_file.clone().filter(|_| std::env::var_os("VEILCAST_PASSPHRASE").is_none()))
+}
+
+/// Where nobody else runs on the data folder.
+fn own(command: Command, config: Config, shared: Shared, output: Output) -> Result<Exit, Failure> {
     match command {
+        Command::Run(mut args) => {
+            args.fill(&config.network, config.gateway.listen);
+            in_runtime(|stop| daemon::run(args, config, shared, output, stop))
+        }
+        Command::ApiKey(command) => api_key::run(&command, &shared, output),
+        Command::Key(KeyCommand::Rekey(args)) => in_runtime(|stop| key::change::rekey(args, shared, output, stop)),
         Command::Config(command) => config::run(&command, &shared, output),
         Command::Identity(command) => identity::run(&command, &shared, output),
         Command::Stream(StreamCommand::Subscribers(args)) => {
@@ -65,9 +102,9 @@ pub(crate) fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
 }
 
 /// Runs a command that uses the network. Threads that still wait for a slow disk or pipe do not hold the exit up.
-fn in_runtime<F>(command: impl FnOnce(Interrupt) -> F) -> Result<Exit, Failure>
+fn in_runtime<T, F>(command: impl FnOnce(Interrupt) -> F) -> Result<T, Failure>
 where
-    F: Future<Output = Result<Exit, Failure>>,
+    F: Future<Output = Result<T, Failure>>,
 {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
     let outcome = runtime.block_on(async { command(Interrupt::install()).await });

@@ -8,7 +8,9 @@
 //! errors: an endpoint's URL may have a customer's key in it.
 
 mod fault;
+mod field;
 mod registry;
+mod sections;
 
 use std::fs;
 use std::io;
@@ -18,6 +20,9 @@ use serde::Deserialize;
 
 use self::fault::{Fault, line_of};
 pub(crate) use self::registry::{RegistrySection, host};
+pub(crate) use self::sections::{
+    DEFAULT_DOOR, DataSection, GatewaySection, LogSection, NetworkSection, StorageSection, StreamSection,
+};
 use crate::args::Shared;
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
@@ -28,8 +33,20 @@ pub(crate) const DEFAULT: &str = include_str!("config/default.toml");
 /// What a config file says.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Config {
+    /// Where identity and store are.
+    pub(crate) data: DataSection,
     /// Who decides about permissions.
     pub(crate) registry: RegistrySection,
+    /// Whom to meet.
+    pub(crate) network: NetworkSection,
+    /// How keys of streams are kept.
+    pub(crate) streams: Vec<StreamSection>,
+    /// What is kept for those who come later.
+    pub(crate) storage: StorageSection,
+    /// Where applications ask.
+    pub(crate) gateway: GatewaySection,
+    /// What is logged.
+    pub(crate) log: LogSection,
 }
 
 /// The same as it stands there, not yet understood.
@@ -37,7 +54,19 @@ pub(crate) struct Config {
 #[serde(deny_unknown_fields)]
 struct Written {
     #[serde(default)]
+    data: sections::WrittenData,
+    #[serde(default)]
     registry: registry::Written,
+    #[serde(default)]
+    network: sections::WrittenNetwork,
+    #[serde(default)]
+    streams: Vec<sections::WrittenStream>,
+    #[serde(default)]
+    storage: sections::WrittenStorage,
+    #[serde(default)]
+    gateway: sections::WrittenGateway,
+    #[serde(default)]
+    log: sections::WrittenLog,
 }
 
 impl Config {
@@ -66,7 +95,15 @@ impl Config {
 
     fn parse(text: &str) -> Result<Self, Fault> {
         let written: Written = toml::from_str(text).map_err(Fault::of)?;
-        Ok(Self { registry: written.registry.understood()? })
+        Ok(Self {
+            data: written.data.understood()?,
+            registry: written.registry.understood()?,
+            network: written.network.understood()?,
+            streams: written.streams.into_iter().map(sections::WrittenStream::understood).collect::<Result<_, _>>()?,
+            storage: written.storage.understood()?,
+            gateway: written.gateway.understood()?,
+            log: written.log.understood()?,
+        })
     }
 }
 
@@ -89,6 +126,11 @@ mod tests {
     use super::*;
     use crate::args::{Kept, Registry};
 
+    /// Any peer.
+    fn libp2p_peer() -> String {
+        veilcast::client::Keypair::generate_ed25519().public().to_peer_id().to_string()
+    }
+
     fn wrong(text: &str) -> (usize, String) {
         let fault = Config::parse(text).unwrap_err();
         (line_of(text, fault.at), fault.what)
@@ -101,9 +143,22 @@ mod tests {
         let all: String = DEFAULT
             .lines()
             .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned() + "\n")
+            .map(|line| line.replace("12D3KooW...", &libp2p_peer()))
             .filter(|line| !line.starts_with("name = \"local\""))
             .collect();
-        let full = Config::parse(&all).unwrap().registry;
+        let full = Config::parse(&all).unwrap();
+        assert!(full.data.folder.is_some() && full.data.passphrase_file.is_some(), "{all}");
+        assert_eq!((full.network.listen.len(), full.network.bootstrap.len()), (2, 1));
+        assert_eq!((full.storage.streams.len(), full.storage.assigned_by.len()), (1, 1));
+        assert_eq!(full.storage.max_size, Some(10_000_000_000));
+        assert!(full.streams[0].history.is_some() && full.streams[0].rhythm.rekey_every.is_some());
+        let usual = crate::gateway::Limits::default();
+        assert_eq!(full.gateway.listen, DEFAULT_DOOR.to_string().parse().ok());
+        assert_eq!(full.gateway.max_connections, Some(usual.max_connections));
+        assert_eq!(full.gateway.head_timeout, Some(usual.head_timeout));
+        assert_eq!(full.gateway.write_timeout, Some(usual.write_timeout));
+        assert!(full.log.filter.is_some());
+        let full = full.registry;
         assert!(matches!(full.name, Some(Registry::Chain(_))), "{all}");
         assert!(full.rpc.len() == 2 && full.agree.is_some(), "{all}");
         assert!(full.confirmations.is_some() && full.from_block.is_some(), "{all}");
@@ -136,6 +191,22 @@ mod tests {
             (format!("[registry]\nrpc = \"{secret}\" nonsense"), 2, ""),
             (format!("[registry]\nrpc = \"{secret}\"\nrpc = \"{secret}\""), 3, "duplicate"),
             (format!("[registry]\n{secret}\n"), 2, ""),
+            (format!("[data]\nfolder = 5\npassphrase_file = \"{secret}\""), 2, "data.folder"),
+            (format!("[network]\nlisten = [\"{secret}\"]"), 2, "network.listen"),
+            ("[network]\n\nrelay = \"yes\"".into(), 3, "network.relay"),
+            (format!("[[streams]]\nid = \"{secret}\""), 2, "streams.id"),
+            ("[[streams]]\nhistory = \"all\"".into(), 1, "`id`"),
+            ("[[streams]]\nid = \"a.eth/x\"\nrotate_every = \"0\"".into(), 3, "streams.rotate_every"),
+            ("[[streams]]\nid = \"a.eth/x\"\nhistory = \"some\"".into(), 3, "streams.history"),
+            ("[storage]\nmax_age = 30".into(), 2, "storage.max_age"),
+            ("[storage]\nmax_size = \"much\"".into(), 2, "storage.max_size"),
+            ("[storage]\nassigned_by = [\"bob\"]".into(), 2, "storage.assigned_by"),
+            ("[gateway]\nlisten = \"localhost\"".into(), 2, "gateway.listen"),
+            ("[gateway]\nhosts = [\"a/b\"]".into(), 2, "gateway.hosts"),
+            ("[gateway]\nmax_connections = 0".into(), 2, "gateway.max_connections"),
+            ("[gateway]\nwrite_timeout = \"0s\"".into(), 2, "gateway.write_timeout"),
+            ("[gateway]\nport = 1".into(), 2, "`port`"),
+            ("[log]\nfilter = \"veilcast=loud\"".into(), 2, "log.filter"),
         ];
         for (text, at, says) in cases {
             let (line, what) = wrong(&text);

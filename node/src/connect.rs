@@ -59,15 +59,29 @@ pub(crate) async fn start_publisher(
     config: ClientConfig,
     output: Output,
 ) -> Result<Connected, Failure> {
-    let followed = match registry.named() {
-        Registry::Chain(deployment) => Some(chain::follow(deployment, &registry.chain, session.store.clone())?),
-        Registry::Kept(_) => None,
-    };
+    let followed = followed(&session, registry)?;
     if let Some(registry) = &followed {
         tokio::spawn(chain::tell(Arc::downgrade(registry), output));
     }
     let connected = connected(session, args, registry, followed.clone(), config, output).await?;
     Ok(Connected { followed, ..connected })
+}
+
+/// A contract that decides, followed.
+fn followed(session: &Session, registry: &RegistryArgs) -> Result<Option<Arc<EthereumRegistry>>, Failure> {
+    match registry.named() {
+        Registry::Chain(deployment) => Ok(Some(chain::follow(deployment, &registry.chain, session.store.clone())?)),
+        Registry::Kept(_) => Ok(None),
+    }
+}
+
+/// The same, not yet started, and the contract that it follows.
+pub(crate) fn publisher(
+    session: Session,
+    registry: &RegistryArgs,
+) -> Result<(ClientBuilder, Option<Arc<EthereumRegistry>>), Failure> {
+    let followed = followed(&session, registry)?;
+    Ok((set_up(session, registry, followed.clone()), followed))
 }
 
 async fn connected(
@@ -118,8 +132,13 @@ pub(crate) async fn join(mut builder: ClientBuilder, args: &NetworkArgs, output:
 
 /// Stops a client, without waiting for a peer that does not let go, and notes how far a contract's events were read.
 pub(crate) async fn leave(connected: &Connected) {
-    let _ = tokio::time::timeout(LEAVE, connected.client.stop()).await;
-    if let Some(registry) = &connected.followed {
+    stop(&connected.client, connected.followed.as_deref()).await;
+}
+
+/// The same of a client and the contract that it follows.
+pub(crate) async fn stop(client: &Client, followed: Option<&EthereumRegistry>) {
+    let _ = tokio::time::timeout(LEAVE, client.stop()).await;
+    if let Some(registry) = followed {
         let _ = tokio::time::timeout(LEAVE, registry.stop()).await;
     }
 }

@@ -5,6 +5,7 @@
 //! store/          streams, grants and group keys, sealed
 //! store.key       opens both where no passphrase does; readable by its owner only
 //! node.key        the network key of `veilcast node`
+//! control.sock    where `veilcast run` is asked by other commands, while it runs
 //! veilcast.toml   the config file, if there is one; see `config`
 //! messages/       what `veilcast node --store` keeps, sealed as it came
 //! placing/        files on their way to their places (`restore`, `passphrase change`); gone once they are there
@@ -65,6 +66,10 @@ impl DataDir {
 
     pub(crate) fn node_key(&self) -> PathBuf {
         self.0.join("node.key")
+    }
+
+    pub(crate) fn control(&self) -> PathBuf {
+        self.0.join("control.sock")
     }
 
     pub(crate) fn config(&self) -> PathBuf {

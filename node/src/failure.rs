@@ -16,6 +16,8 @@ use veilcast::permission::{AccessError, GrantError, RegistryError};
 use veilcast::storage::StorageError;
 use veilcast::stream::{StreamId, StreamIdError};
 
+use crate::api_key::ApiKeyError;
+use crate::args::Shared;
 use crate::chain::ChainFailure;
 use crate::commands::audit::AuditCommandError;
 use crate::commands::care::CareError;
@@ -29,10 +31,12 @@ use crate::commands::resend::ResendError;
 use crate::commands::subscribe::SubscribeError;
 use crate::config::ConfigError;
 use crate::connect::ConnectError;
-use crate::data_dir::DataDirError;
+use crate::daemon::DaemonError;
+use crate::data_dir::{DataDir, DataDirError};
 use crate::demo::DemoError;
 use crate::exit::Exit;
 use crate::log::LogError;
+use crate::through::{self, ThroughError};
 use crate::unlock::UnlockError;
 
 /// Every way a command can fail.
@@ -118,6 +122,14 @@ pub(crate) enum Failure {
     Audit(#[from] AuditCommandError),
     #[error(transparent)]
     Demo(#[from] DemoError),
+    #[error(transparent)]
+    ApiKey(#[from] ApiKeyError),
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    #[error(transparent)]
+    Through(#[from] ThroughError),
+    #[error("a veilcast run works on the data folder {}", .folder.display())]
+    SomebodyRuns { folder: PathBuf },
 }
 
 /// What to do about a data folder that something runs on, where it is to be changed.
@@ -130,6 +142,15 @@ impl Failure {
         match self {
             Self::Store(error @ StoreError::InUse { .. }) => Self::InUse { error, hint },
             other => other,
+        }
+    }
+
+    /// The same, where a `veilcast run` uses the data folder.
+    pub(crate) fn where_somebody_runs(self, shared: &Shared) -> Self {
+        let in_use = matches!(self, Self::Store(StoreError::InUse { .. }) | Self::InUse { .. });
+        match DataDir::find(shared.data_dir.as_deref()) {
+            Ok(dir) if in_use && through::somebody_runs(shared) => Self::SomebodyRuns { folder: dir.path().into() },
+            _ => self,
         }
     }
 
@@ -151,12 +172,16 @@ impl Failure {
             Self::Client(ClientError::StreamId(_) | ClientError::Backwards { .. }) => Exit::Usage,
             Self::Subscribe(error) => error.exit(),
             Self::Resend(error) => error.exit(),
+            Self::Through(error) => error.exit(),
             _ => Exit::Failed,
         }
     }
 
     /// What happened, with its causes, and what to do next.
     pub(crate) fn told(&self) -> Told {
+        if let Self::SomebodyRuns { folder } = self {
+            return through::told_in_use(folder);
+        }
         let whole = with_causes(self);
         if let Some(hint) = self.hint() {
             let error = whole.rsplit_once("; ").map_or(whole.as_str(), |(error, _)| error);

@@ -7,14 +7,26 @@ use tracing_subscriber::EnvFilter;
 /// The variable a filter is read from.
 const VARIABLE: &str = "VEILCAST_LOG";
 
-/// Starts logging: `-v` wins over the variable, which wins over silence.
-pub(crate) fn start(verbose: u8) -> Result<(), LogError> {
+/// Frames of a WebSocket have plaintext in them, so their library says nothing below warnings, whatever is asked for.
+const MUTED: &str = "tungstenite=warn";
+
+/// Whether this can be a filter.
+pub(crate) fn is_filter(text: &str) -> bool {
+    EnvFilter::builder().parse(text).is_ok()
+}
+
+/// Starts logging: `-v` wins over the variable, which wins over the config file, which wins over silence.
+pub(crate) fn start(verbose: u8, file: Option<String>) -> Result<(), LogError> {
     let named = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
-    let filter = match (verbose, named) {
+    let filter = match (verbose, named.or(file)) {
         (0, Some(text)) => text,
         (level, _) => by_count(level).into(),
     };
     let filter = EnvFilter::builder().parse(&filter).map_err(|fault| LogError { filter, fault: fault.to_string() })?;
+    let filter = match MUTED.parse() {
+        Ok(muted) => filter.add_directive(muted),
+        Err(_) => filter,
+    };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     Ok(())
 }

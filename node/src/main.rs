@@ -1,19 +1,23 @@
 //! `veilcast`: identities, streams, relays, publishers and subscribers from the command line.
 
+mod api_key;
 mod args;
 mod chain;
 mod commands;
 mod config;
 mod connect;
+mod daemon;
 mod data_dir;
 mod demo;
 mod exit;
 mod failure;
+mod gateway;
 mod interrupt;
 mod lines;
 mod log;
 mod output;
 mod session;
+mod through;
 mod times;
 mod unlock;
 
@@ -35,8 +39,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Exit {
     let output = Output::new(cli.shared.json);
-    let outcome = log::start(cli.shared.verbose).map_err(Failure::from).and_then(|()| commands::run(cli, output));
-    outcome.unwrap_or_else(|failure| {
+    commands::run(cli, output).unwrap_or_else(|failure| {
         if !matches!(failure, Failure::OutputClosed) {
             output.failure(&failure.told());
         }

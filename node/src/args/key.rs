@@ -19,6 +19,10 @@ pub(crate) enum KeyCommand {
     Add(KeyAddArgs),
     /// Fetch the keys a stream was published under in a span of time, to read what was sent then
     Fetch(KeyFetchArgs),
+    /// Pass a new key on inside the next message: cheap, nobody is checked again (through a running veilcast run)
+    Rotate(KeyRotateArgs),
+    /// Change the key at once; whoever may still read is given the new one, and nobody else
+    Rekey(KeyRekeyArgs),
     /// Publish with another key of a prefix from now on
     Use(RingKeyArgs),
     /// Take a key of a prefix out: what is under it can no longer be read
@@ -75,6 +79,39 @@ pub(crate) struct KeyAddArgs {
     /// Publish with it from the next message on; only for a key of your own, or of a prefix
     #[arg(long)]
     pub(crate) current: bool,
+}
+
+/// `veilcast key rotate`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  veilcast key rotate STREAM
+  veilcast key rotate STREAM --regardless
+
+Where somebody's grant ended since the last rekey it is refused, for he would read on; --regardless does it all the same. It needs
+a veilcast run on the data folder, which publishes the message that the key is passed on in.")]
+pub(crate) struct KeyRotateArgs {
+    /// The stream: owner/path
+    pub(crate) stream: StreamId,
+    /// Although somebody whose grant ended reads on
+    #[arg(long)]
+    pub(crate) regardless: bool,
+}
+
+/// `veilcast key rekey`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  veilcast key rekey STREAM
+  veilcast key rekey STREAM --json | jq -r '.refused[].user'
+
+Through a veilcast run on the data folder it is handed to whoever may read, and the report tells who has it. Without one it is
+current with the next message all the same, and whoever may read asks for it then.")]
+pub(crate) struct KeyRekeyArgs {
+    /// The stream: owner/path
+    pub(crate) stream: StreamId,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 /// `veilcast key fetch`

@@ -62,7 +62,7 @@ pub(crate) struct NodeArgs {
 }
 
 /// A size such as 500MB or 10GB, in bytes.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit: Option<u64> = match text.get(digits.len()..).unwrap_or_default() {
         "B" | "" => Some(1),

@@ -60,6 +60,11 @@ pub(crate) struct RegistryArgs {
 }
 
 impl RegistryArgs {
+    /// The one that was named.
+    pub(crate) const fn given(&self) -> Option<Registry> {
+        self.registry
+    }
+
     /// The one that was named, else the local one.
     pub(crate) fn named(&self) -> Registry {
         self.registry.unwrap_or(Registry::Kept(Kept::Local))

@@ -33,7 +33,14 @@ impl RhythmArgs {
     }
 }
 
-fn parse_rhythm(text: &str) -> Result<Every, RhythmError> {
+/// As it is typed.
+pub(crate) fn in_text(every: Every) -> String {
+    let time = every.time.map(crate::times::show_span);
+    let parts: Vec<String> = every.messages.map(|count| count.to_string()).into_iter().chain(time).collect();
+    if parts.is_empty() { "never".into() } else { parts.join(",") }
+}
+
+pub(crate) fn parse_rhythm(text: &str) -> Result<Every, RhythmError> {
     if text == "never" {
         return Ok(Every::NEVER);
     }
@@ -77,6 +84,9 @@ mod tests {
         assert_eq!(parse_rhythm("10m"), Ok(Every::time(minutes)));
         assert_eq!(parse_rhythm("10m,1000"), Ok(Every { time: Some(minutes), ..Every::messages(1000) }));
         assert_eq!(parse_rhythm("never"), Ok(Every::NEVER));
+        for text in ["1000", "10m", "1000,10m", "never"] {
+            assert_eq!(in_text(parse_rhythm(text).unwrap()), text);
+        }
         for wrong in ["0", "", "-1", "1,2", "1m,2h", "10 parsecs", "99999999999999999999"] {
             assert!(parse_rhythm(wrong).is_err(), "{wrong:?}");
         }

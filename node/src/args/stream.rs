@@ -214,7 +214,7 @@ pub(crate) struct SubscribersArgs {
 /// How a history policy is written.
 const HISTORY: &str = "all|since-grant-start|window:SPAN|none";
 
-fn parse_history(text: &str) -> Result<HistoryPolicy, String> {
+pub(crate) fn parse_history(text: &str) -> Result<HistoryPolicy, String> {
     match text.strip_prefix("window:") {
         Some(span) => parse_span(span).map(HistoryPolicy::Window).map_err(|error| error.to_string()),
         None => text.parse().map_err(|error: HistoryPolicyError| error.to_string()),

@@ -8,6 +8,7 @@ use crate::data_dir::DataDir;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::times;
 
 pub(crate) fn run(command: &ConfigCommand, shared: &Shared, output: Output) -> Result<Exit, Failure> {
     match command {
@@ -24,8 +25,14 @@ pub(crate) fn run(command: &ConfigCommand, shared: &Shared, output: Output) -> R
                 },
             };
             let config = Config::read(&file)?;
-            let json = json!({ "file": file.display().to_string(), "registry": in_json(&config.registry) });
-            output.result(format!("{} can be used\n{}", file.display(), in_words(&config.registry)), &json)?;
+            let json = json!({
+                "file": file.display().to_string(),
+                "registry": in_json(&config.registry),
+                "run": run_in_json(&config),
+            });
+            let said = [in_words(&config.registry)].into_iter().chain(run_in_words(&config));
+            let said: Vec<String> = said.collect();
+            output.result(format!("{} can be used\n{}", file.display(), said.join("\n")), &json)?;
         }
     }
     Ok(Exit::Done)
@@ -53,5 +60,42 @@ fn in_json(section: &RegistrySection) -> serde_json::Value {
         "agree": section.agree,
         "confirmations": section.confirmations,
         "from_block": section.from_block,
+    })
+}
+
+/// A line for each section of `veilcast run` that says something.
+fn run_in_words(config: &Config) -> Vec<String> {
+    let json = run_in_json(config);
+    let sections = json.as_object().into_iter().flatten();
+    let said = sections.filter(|(_, said)| said.as_object().is_none_or(|said| said.values().any(|one| !one.is_null())));
+    said.map(|(section, said)| format!("[{section}] {said}")).collect()
+}
+
+fn run_in_json(config: &Config) -> serde_json::Value {
+    fn texts<T: ToString>(list: &[T]) -> Option<Vec<String>> {
+        (!list.is_empty()).then(|| list.iter().map(ToString::to_string).collect())
+    }
+    let span = |span: Option<std::time::Duration>| span.map(times::show_span);
+    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let (data, network) = (&config.data, &config.network);
+    let (storage, gateway) = (&config.storage, &config.gateway);
+    let streams: Vec<&str> = config.streams.iter().map(|stream| stream.id.as_str()).collect();
+    json!({
+        "data": { "folder": path(&data.folder), "passphrase_file": path(&data.passphrase_file) },
+        "network": {
+            "listen": texts(&network.listen), "bootstrap": texts(&network.bootstrap),
+            "relay": network.relay.then_some(true),
+        },
+        "streams": { "id": texts(&streams) },
+        "storage": {
+            "streams": texts(&storage.streams), "assigned_by": texts(&storage.assigned_by),
+            "max_age": span(storage.max_age), "max_size_bytes": storage.max_size,
+        },
+        "gateway": {
+            "listen": gateway.listen.map(|door| door.to_string()), "hosts": texts(&gateway.hosts),
+            "max_connections": gateway.max_connections, "head_timeout": span(gateway.head_timeout),
+            "body_timeout": span(gateway.body_timeout), "write_timeout": span(gateway.write_timeout),
+        },
+        "log": { "filter": config.log.filter },
     })
 }

@@ -1,10 +1,11 @@
 //! `veilcast key`: the keys in the data folder. Their bytes go in, and out only sealed.
 
 mod carry;
+pub(crate) mod change;
 pub(crate) mod fetch;
 mod forget;
 mod input;
-mod list;
+pub(crate) mod list;
 
 use serde_json::json;
 use veilcast::StreamId;
@@ -19,13 +20,15 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::session::Session;
+use crate::through::ThroughError;
 
 pub(crate) fn run(command: &KeyCommand, shared: &Shared, output: Output) -> Result<Exit, Failure> {
     match command {
         KeyCommand::List(args) => list::run(args, &Session::open(shared)?, output)?,
         KeyCommand::Add(args) => add(args, shared, output)?,
-        // It needs the network, and is run where that is.
-        KeyCommand::Fetch(_) => {}
+        KeyCommand::Rotate(_) => return Err(ThroughError::NothingRuns.into()),
+        // They need the network, and are run where that is.
+        KeyCommand::Fetch(_) | KeyCommand::Rekey(_) => {}
         KeyCommand::Use(args) => use_key(args, &Session::open(shared)?, output)?,
         KeyCommand::Remove(args) => remove(args, &Session::open(shared)?, output)?,
         KeyCommand::Export(args) => carry::export(args, shared, output)?,

@@ -8,6 +8,7 @@ use serde_json::json;
 use veilcast::client::{Multiaddr, PeerId, Relay};
 
 pub(crate) use keypair::NodeKeyError;
+pub(crate) use store::must_be_known;
 
 use crate::args::{NodeArgs, Shared};
 use crate::data_dir::DataDir;
@@ -17,7 +18,7 @@ use crate::interrupt::Interrupt;
 use crate::output::Output;
 
 /// Where a node listens if nothing else is said.
-const DEFAULT_LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/4100", "/ip4/0.0.0.0/udp/4100/quic-v1"];
+pub(crate) const DEFAULT_LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/4100", "/ip4/0.0.0.0/udp/4100/quic-v1"];
 
 pub(crate) async fn run(args: NodeArgs, shared: Shared, output: Output, mut stop: Interrupt) -> Result<Exit, Failure> {
     let dir = DataDir::find(shared.data_dir.as_deref())?;

@@ -17,12 +17,17 @@ impl Fault {
         let at = error.span().map_or(0, |span| span.start);
         let what = match error.message().rsplit_once(", expected ") {
             Some((found, expected)) if found.starts_with("invalid ") => {
-                format!("expected {}", expected.replace("struct Written", "a table"))
+                format!("expected {}", in_words(expected))
             }
             _ => error.message().to_owned(),
         };
         Self { at, what }
     }
+}
+
+/// Our own types mean tables to whoever writes the file.
+fn in_words(expected: &str) -> String {
+    if expected.starts_with("struct Written") { "a table".into() } else { expected.into() }
 }
 
 /// In which line a byte is, counted from 1.

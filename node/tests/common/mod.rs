@@ -1,6 +1,7 @@
 //! Running the real binary: one-shot commands, and processes that go on until told to stop.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses some of it")]
 
+mod door;
 mod process;
 
 use std::ffi::OsStr;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use door::{Answer, Daemon, VERBS, curl, in_path};
 pub use process::Process;
 
 /// How long anything may take before the test fails instead of hanging. Generous: other tests share the machine.
@@ -35,6 +37,9 @@ pub fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
         "VEILCAST_CONFIRMATIONS",
         "VEILCAST_FROM_BLOCK",
         "VEILCAST_CONFIG",
+        "VEILCAST_LISTEN",
+        "VEILCAST_BOOTSTRAP",
+        "VEILCAST_GATEWAY",
         "XDG_DATA_HOME",
     ] {
         command.env_remove(variable);

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use veilcast::key_ring::RingPrefix;
-use veilcast::key_store::{KeyOrigin, KeyScope, KeyStore, StoredKey, TimeRange};
-use veilcast::{Timestamp, UserId};
+use veilcast::key_store::{KeyOrigin, KeyScope, KeyStore, SledKeyStore, StoreError, StoredKey, TimeRange};
+use veilcast::{StreamId, Timestamp, UserId};
 
 use crate::args::KeyListArgs;
 use crate::failure::Failure;
@@ -15,52 +15,72 @@ use crate::times;
 const PAGE: usize = 256;
 
 pub(super) fn run(args: &KeyListArgs, session: &Session, output: Output) -> Result<(), Failure> {
-    let wanted = |scope: &KeyScope| args.stream.as_ref().is_none_or(|stream| stream.as_str() == scope.stream());
-    let mut json = Vec::new();
-    let mut text = Vec::new();
-    for scope in session.store.scopes()?.into_iter().filter(wanted) {
-        let publisher = UserId::from_bytes(*scope.publisher());
-        let current = session.store.current(&scope)?.map(|current| current.key.id().clone());
-        let ring = RingPrefix::of_scope(&scope);
-        text.push(match &ring {
-            Some(prefix) => format!("{prefix}  and all streams under it, by anybody"),
-            None => format!("{}  published by {publisher}", scope.stream()),
-        });
-        for stored in history(session, &scope)? {
-            let is_current = current.as_ref() == Some(stored.key.id());
-            text.push(line(&stored, is_current));
-            json.push(described(&scope, ring.is_some(), &stored, is_current));
+    print(&in_json(&session.store, args.stream.as_ref(), usize::MAX)?, output)
+}
+
+/// For people a line each, under whose they are.
+pub(crate) fn print(json: &Value, output: Output) -> Result<(), Failure> {
+    let mut text: Vec<String> = Vec::new();
+    let mut under = None;
+    for key in json["keys"].as_array().into_iter().flatten() {
+        let of = (&key["stream"], &key["prefix"], &key["publisher"]);
+        if under.replace(of) != Some(of) {
+            text.push(match key["prefix"].as_str() {
+                Some(prefix) => format!("{prefix}  and all streams under it, by anybody"),
+                None => format!("{}  published by {}", word(&key["stream"]), word(&key["publisher"])),
+            });
         }
+        text.push(line(key));
     }
     if text.is_empty() {
         text.push("no keys yet; they come with the first message, or with: veilcast key add".into());
     }
-    output.result(text.join("\n"), &json!({ "keys": json }))
-}
-
-fn history(session: &Session, scope: &KeyScope) -> Result<Vec<StoredKey>, Failure> {
-    let mut found: Vec<StoredKey> = Vec::new();
-    loop {
-        let after = found.last().map(StoredKey::cursor);
-        let page = session.store.history(scope, TimeRange::ALL, after.as_ref(), PAGE)?;
-        if page.is_empty() {
-            return Ok(found);
-        }
-        found.extend(page);
+    if json["more"] == true {
+        text.push("  and more".into());
     }
+    output.result(text.join("\n"), json)
 }
 
-fn line(stored: &StoredKey, current: bool) -> String {
-    let shown = |millis| times::show(Timestamp::from_millis(millis));
-    let until = stored.until.map_or_else(String::new, |until| format!(" until {}", shown(until)));
-    let mark = if current { "  current" } else { "" };
+/// The keys of a stream, or all there are; at most so many.
+pub(crate) fn in_json(store: &SledKeyStore, stream: Option<&StreamId>, limit: usize) -> Result<Value, StoreError> {
+    let wanted = |scope: &KeyScope| stream.is_none_or(|stream| stream.as_str() == scope.stream());
+    let mut keys = Vec::new();
+    for scope in store.scopes()?.into_iter().filter(wanted) {
+        let current = store.current(&scope)?.map(|current| current.key.id().clone());
+        let is_ring = RingPrefix::of_scope(&scope).is_some();
+        let mut after = None;
+        loop {
+            let page = store.history(&scope, TimeRange::ALL, after.as_ref(), PAGE)?;
+            after = page.last().map(StoredKey::cursor);
+            for stored in &page {
+                if keys.len() >= limit {
+                    return Ok(json!({ "keys": keys, "more": true }));
+                }
+                keys.push(described(&scope, is_ring, stored, current.as_ref() == Some(stored.key.id())));
+            }
+            if page.is_empty() {
+                break;
+            }
+        }
+    }
+    Ok(json!({ "keys": keys }))
+}
+
+fn line(key: &Value) -> String {
+    let shown = |name: &str| key[name].as_u64().map(|millis| times::show(Timestamp::from_millis(millis)));
+    let until = shown("until").map_or_else(String::new, |until| format!(" until {until}"));
+    let mark = if key["current"] == true { "  current" } else { "" };
     format!(
         "  {:<32}  {:<10}  fingerprint {}  from {}{until}{mark}",
-        stored.key.id(),
-        origin(stored.origin),
-        stored.key.fingerprint(),
-        shown(stored.since)
+        word(&key["key_id"]),
+        word(&key["origin"]),
+        word(&key["fingerprint"]),
+        shown("since").unwrap_or_default()
     )
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 fn described(scope: &KeyScope, ring: bool, stored: &StoredKey, current: bool) -> Value {

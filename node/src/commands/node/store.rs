@@ -9,7 +9,7 @@ use veilcast::client::{Client, Keypair, StorageCounts};
 use veilcast::permission::LocalRegistry;
 use veilcast::storage::{SledMessageStore, StorageLimits};
 
-use crate::args::{Kept, NodeArgs, Registry, Shared};
+use crate::args::{Kept, NodeArgs, Registry, RegistryArgs, Shared};
 use crate::connect;
 use crate::data_dir::DataDir;
 use crate::exit::Exit;
@@ -37,7 +37,7 @@ pub(super) async fn run(
         return Err(Failure::UnsignedStorage);
     }
     let session = Session::open(shared)?;
-    must_be_known(&args, &session)?;
+    must_be_known(&args.store, &args.registry, &session)?;
     let limits = StorageLimits::default().max_bytes(args.store_size).max_age(args.store_age);
     let store = Arc::new(SledMessageStore::open(&dir.messages(), limits)?);
     let mut builder = connect::node(session, &args.registry)?.keypair(keypair).relay();
@@ -63,13 +63,13 @@ pub(super) async fn run(
 }
 
 /// Grants kept in this folder are given in it alone: of any other stream it would never know who may publish, and store nothing.
-fn must_be_known(args: &NodeArgs, session: &Session) -> Result<(), Failure> {
-    if !matches!(args.registry.named(), Registry::Kept(Kept::Local)) {
+pub(crate) fn must_be_known(stored: &[StreamId], registry: &RegistryArgs, session: &Session) -> Result<(), Failure> {
+    if !matches!(registry.named(), Registry::Kept(Kept::Local)) {
         return Ok(());
     }
     let known = LocalRegistry::new(session.store.clone()).streams()?;
     let is_known = |stream: &StreamId| known.iter().any(|(known, _)| known == stream);
-    match args.store.iter().find(|stream| !is_known(stream)) {
+    match stored.iter().find(|stream| !is_known(stream)) {
         Some(stream) => Err(Failure::StoredUnknown { stream: stream.clone() }),
         None => Ok(()),
     }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 use veilcast::client::ClientError;
 use veilcast::permission::{AccessRules, RegistryError, Rule, Subscriber};
-use veilcast::{Permission, Refusal, Timestamp, UserId};
+use veilcast::publisher::Holder;
+use veilcast::{Permission, Refusal, StreamId, Timestamp, UserId};
 
 use super::state;
 use crate::args::{Registry, Shared, SubscribersArgs};
@@ -19,7 +20,7 @@ use crate::session::Session;
 use crate::times;
 
 /// One grant, and what came of it.
-struct Row {
+pub(crate) struct Row {
     user: UserId,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
@@ -38,10 +39,18 @@ pub(crate) async fn run(
         output.note("interrupted", "interrupted; the same command goes on where this one was");
         return Ok(Exit::Failed);
     };
-    let rows = rows(&args, &session, listed?)?;
-    let json = json!({ "id": args.stream.as_str(), "subscribers": rows.iter().map(Row::in_json).collect::<Vec<_>>() });
-    output.result(table(&rows), &json)?;
+    let (rules, holders) = (session.access().rules(&args.stream)?, session.ledger().holders(&args.stream)?);
+    print(&in_json(&args.stream, &rows(listed?, &rules, &holders, now())), output)?;
     Ok(Exit::Done)
+}
+
+/// For people a table.
+pub(crate) fn print(json: &Value, output: Output) -> Result<(), Failure> {
+    output.result(table(json["subscribers"].as_array().map(Vec::as_slice).unwrap_or_default()), json)
+}
+
+pub(crate) fn in_json(stream: &StreamId, rows: &[Row]) -> Value {
+    json!({ "id": stream.as_str(), "subscribers": rows.iter().map(Row::in_json).collect::<Vec<_>>() })
 }
 
 /// Every grant there is or was, as the registry has it.
@@ -62,14 +71,12 @@ async fn listed(args: &SubscribersArgs, session: &Session, output: Output) -> Re
     Ok(source.subscribers(stream).await.map_err(refused)?)
 }
 
-fn rows(args: &SubscribersArgs, session: &Session, mut listed: Vec<Subscriber>) -> Result<Vec<Row>, Failure> {
-    let (stream, now) = (&args.stream, now());
-    let rules = session.access().rules(stream)?;
-    let holders = session.ledger().holders(stream)?;
+/// In the order of addresses, then of time.
+pub(crate) fn rows(mut listed: Vec<Subscriber>, rules: &AccessRules, holders: &[Holder], now: Timestamp) -> Vec<Row> {
     let newest: HashMap<UserId, String> =
         holders.iter().map(|holder| (holder.user, holder.newest_key.to_string())).collect();
     listed.sort_by_key(|one| (one.user, one.grant.beginning()));
-    Ok(listed.iter().map(|one| Row::of(one, &rules, newest.get(&one.user), now)).collect())
+    listed.iter().map(|one| Row::of(one, rules, newest.get(&one.user), now)).collect()
 }
 
 impl Row {
@@ -91,13 +98,13 @@ impl Row {
             "status": self.status,
         })
     }
+}
 
-    fn cells(&self) -> [String; 5] {
-        let until = self.until.map_or_else(|| "no end".into(), times::show);
-        let since = self.since.map_or_else(|| "-".into(), times::show);
-        let last_key = self.last_key.clone().unwrap_or_else(|| "-".into());
-        [self.user.to_string(), since, until, last_key, self.status.into()]
-    }
+fn cells(row: &Value) -> [String; 5] {
+    let text = |name: &str| row[name].as_str().unwrap_or("-").to_owned();
+    let moment = |name: &str| row[name].as_u64().map(|millis| times::show(Timestamp::from_millis(millis)));
+    let until = moment("until").unwrap_or_else(|| "no end".into());
+    [text("user"), moment("since").unwrap_or_else(|| "-".into()), until, text("last_key"), text("status")]
 }
 
 fn is_out(rules: &AccessRules, user: UserId) -> bool {
@@ -107,12 +114,12 @@ fn is_out(rules: &AccessRules, user: UserId) -> bool {
     }
 }
 
-fn table(rows: &[Row]) -> String {
+fn table(rows: &[Value]) -> String {
     if rows.is_empty() {
         return "no subscribers yet; make one with: veilcast stream grant STREAM USER".into();
     }
     let head = ["who", "since", "until", "last key", "status"].map(str::to_owned);
-    let cells: Vec<[String; 5]> = std::iter::once(head).chain(rows.iter().map(Row::cells)).collect();
+    let cells: Vec<[String; 5]> = std::iter::once(head).chain(rows.iter().map(cells)).collect();
     let widths: [usize; 5] =
         std::array::from_fn(|column| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
     let line = |row: &[String; 5]| {

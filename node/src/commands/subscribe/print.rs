@@ -9,7 +9,12 @@ use crate::output::Output;
 
 /// The payload as it is, or a JSON object around it.
 pub(crate) fn line(message: &Message, output: Output) -> Vec<u8> {
-    if output.is_json() { crate::output::to_line(&Line::of(message)).into_bytes() } else { message.payload.to_vec() }
+    if output.is_json() { in_json(message).into_bytes() } else { message.payload.to_vec() }
+}
+
+/// One object on one line.
+pub(crate) fn in_json(message: &Message) -> String {
+    crate::output::to_line(&Line::of(message))
 }
 
 #[derive(Serialize)]

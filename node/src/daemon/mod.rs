@@ -1,0 +1,168 @@
+//! `veilcast run`: store and network opened once, for as long as it runs; keys answered, ends enforced, messages stored, and a door
+//! for applications.
+//!
+//! ```text
+//! open the folder ─▶ bind the doors ─▶ start the client ─▶ "ready" ─▶ serve ─▶ SIGTERM ─▶ finish what is under way ─▶ stop
+//! ```
+//! It holds no protocol logic: the client does all of that by itself. Other commands on the data folder ask it by `control.sock`.
+
+#[cfg(unix)]
+mod control;
+mod open;
+mod stop;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+use veilcast::client::{ClientConfig, Multiaddr};
+use veilcast::permission::ethereum::EthereumRegistry;
+
+use self::open::Opened;
+use crate::api_key::ApiKeys;
+use crate::args::{RunArgs, Shared};
+use crate::config::{Config, GatewaySection};
+use crate::data_dir::DataDir;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::gateway::{self, Door, Gateway, Limits, Readiness, Settings};
+use crate::interrupt::Interrupt;
+use crate::output::Output;
+use crate::times;
+
+pub(crate) async fn run(
+    args: RunArgs,
+    config: Config,
+    shared: Shared,
+    output: Output,
+    mut stop: Interrupt,
+) -> Result<Exit, Failure> {
+    let dir = DataDir::find(shared.data_dir.as_deref())?;
+    let session = crate::session::Session::open(&shared)?;
+    let api_keys = ApiKeys::load(session.store.clone())?;
+    let limits = limits(&config.gateway);
+    let door = match args.door() {
+        Some(address) => Some(open_door(address, limits, output).await?),
+        None => None,
+    };
+    let store = session.store.clone();
+    let Some(opened) = stop.or(open::open(session, &dir, &args, &config, output)).await else {
+        return Ok(Exit::Done);
+    };
+    let Opened { client, contract } = opened?;
+    let (tell_stop, stopping) = watch::channel(false);
+    let gateway = Gateway::new(gateway::Shared {
+        client: client.clone(),
+        store,
+        registry: args.registry.named(),
+        api_keys,
+        readiness: Readiness::of(contract.clone()),
+        settings: Settings {
+            hosts: config.gateway.hosts.clone(),
+            max_body: ClientConfig::default().max_payload,
+            body_timeout: config.gateway.body_timeout.unwrap_or(BODY),
+        },
+        stopping,
+        work: TaskTracker::new(),
+    });
+    let served = serve(&gateway, door, &dir, contract.as_ref(), tell_stop, &mut stop, output).await;
+    stop::all(&gateway, contract, output).await;
+    served.map(|()| Exit::Done)
+}
+
+/// How long a body may take if nothing else is said.
+const BODY: std::time::Duration = std::time::Duration::from_secs(30);
+
+fn limits(section: &GatewaySection) -> Limits {
+    let usual = Limits::default();
+    Limits {
+        max_connections: section.max_connections.unwrap_or(usual.max_connections),
+        head_timeout: section.head_timeout.unwrap_or(usual.head_timeout),
+        write_timeout: section.write_timeout.unwrap_or(usual.write_timeout),
+    }
+}
+
+async fn open_door(address: SocketAddr, limits: Limits, output: Output) -> Result<Door<TcpListener>, DaemonError> {
+    let door = Door::open(address, limits).await.map_err(|source| DaemonError::Door { address, source })?;
+    if !address.ip().is_loopback() {
+        let text = format!(
+            "the gateway at {address} can be asked from other machines and speaks no TLS: API keys and messages pass in the clear unless \
+             a proxy with TLS stands in front of it"
+        );
+        output.note("gateway_in_the_clear", text);
+    }
+    Ok(door)
+}
+
+/// Until somebody wants it to stop, or the message store fails. When this returns, answers under way are finished.
+async fn serve(
+    gateway: &Gateway,
+    door: Option<Door<TcpListener>>,
+    dir: &DataDir,
+    contract: Option<&Arc<EthereumRegistry>>,
+    tell_stop: watch::Sender<bool>,
+    stop: &mut Interrupt,
+    output: Output,
+) -> Result<(), Failure> {
+    let doors = TaskTracker::new();
+    let local = door.as_ref().and_then(|door| door.listener.local_addr().ok());
+    if let Some(door) = door {
+        doors.spawn(door.serve(gateway.clone()));
+    }
+    #[cfg(unix)]
+    let control = control::open(dir)?;
+    #[cfg(unix)]
+    doors.spawn(control.door.serve(gateway.clone()));
+    if let Some(contract) = contract {
+        tokio::spawn(crate::chain::tell(Arc::downgrade(contract), output));
+    }
+    let told = tell(gateway, local, output).await;
+    let outcome = match told {
+        Err(failure) => Err(failure),
+        Ok(()) => tokio::select! {
+            () = stop.wait() => Ok(()),
+            error = gateway.client.storage_failed() => Err(Failure::StorageFailed(error)),
+        },
+    };
+    output.note("stopping", "stopping: finishing what is under way");
+    tell_stop.send_replace(true);
+    doors.close();
+    doors.wait().await;
+    outcome
+}
+
+/// Where it can be reached: on stdout an address a line for others' `--bootstrap`, and on stderr that it is ready.
+async fn tell(gateway: &Gateway, door: Option<SocketAddr>, output: Output) -> Result<(), Failure> {
+    let addresses: Vec<String> = gateway.client.addresses().await.iter().map(Multiaddr::to_string).collect();
+    let json = json!({ "peer_id": gateway.client.peer_id().to_string(), "addresses": addresses });
+    output.result(addresses.join("\n"), &json)?;
+    let asked = door.map_or_else(|| "no gateway".into(), |address| format!("the gateway is http://{address}"));
+    let text = format!("ready as {} since {}; {asked}", gateway.client.user(), times::show(crate::commands::now()));
+    let json = json!({
+        "event": "ready",
+        "identity": gateway.client.user().to_string(),
+        "addresses": addresses,
+        "gateway": door.map(|address| format!("http://{address}")),
+    });
+    output.event(text, &json);
+    Ok(())
+}
+
+/// Why it cannot run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum DaemonError {
+    #[error(
+        "cannot listen for applications at {address}: {source}; choose another address with --gateway (127.0.0.1:0 takes any free port), or none"
+    )]
+    Door { address: SocketAddr, source: io::Error },
+    #[error("cannot make the control socket {}: {source}; check the data folder and its permissions", .path.display())]
+    Control { path: PathBuf, source: io::Error },
+    #[error("the path of the control socket {} is too long for this system; use a data folder with a shorter path", .path.display())]
+    ControlPath { path: PathBuf },
+}

@@ -1,0 +1,123 @@
+//! Who asks: an application by its API key, or whoever can open the control socket.
+//!
+//! The key comes in the header `Authorization: Bearer KEY`. A WebSocket may bring it as `?apiKey=KEY`, since browsers and many
+//! libraries set no headers there; nowhere else does a query count, for those end up in logs and histories. Here none is ever logged.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use veilcast::StreamId;
+
+use super::Gateway;
+use super::crowd::Seat;
+use super::error::ApiError;
+use super::listener::Control;
+use super::params::query;
+use crate::api_key::{ApiKey, Verb};
+
+/// Whoever asks, known; and his connection's seat, which is taken for as long as something that he opened goes on.
+pub(super) struct Caller {
+    who: Who,
+    _seat: Option<Seat>,
+}
+
+enum Who {
+    /// By the control socket: everything.
+    Owner,
+    /// With this key.
+    Key(Arc<ApiKey>),
+}
+
+impl Caller {
+    /// On a stream.
+    ///
+    /// # Errors
+    /// 403 where the key allows it not.
+    pub(super) fn may(&self, verb: Verb, stream: &StreamId) -> Result<(), ApiError> {
+        self.allowed(verb, Some(stream))
+    }
+
+    /// On the node as a whole.
+    ///
+    /// # Errors
+    /// 403 where the key allows it not.
+    pub(super) fn may_here(&self, verb: Verb) -> Result<(), ApiError> {
+        self.allowed(verb, None)
+    }
+
+    /// Whether the stream is one of those that the key is for, whatever it allows there.
+    pub(super) fn covers(&self, stream: &StreamId) -> bool {
+        match &self.who {
+            Who::Owner => true,
+            Who::Key(key) => key.covers(stream),
+        }
+    }
+
+    fn allowed(&self, verb: Verb, stream: Option<&StreamId>) -> Result<(), ApiError> {
+        match &self.who {
+            Who::Owner => Ok(()),
+            Who::Key(key) if key.allows(verb, stream) => Ok(()),
+            Who::Key(_) => {
+                let on = stream.map_or_else(|| "this node".to_owned(), ToString::to_string);
+                let message = format!("this API key does not allow {verb} on {on}");
+                Err(ApiError::new(StatusCode::FORBIDDEN, "out_of_scope", message))
+            }
+        }
+    }
+
+    /// Returns once the key is revoked, or the node stops: what is open is to be closed then.
+    pub(super) async fn ends(&self, gateway: &Gateway) {
+        match &self.who {
+            Who::Owner => gateway.stops().await,
+            Who::Key(key) => tokio::select! {
+                () = gateway.stops() => {}
+                () = gateway.api_keys.gone(key) => {}
+            },
+        }
+    }
+}
+
+impl FromRequestParts<Gateway> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, ApiError> {
+        let seat = parts.extensions.get::<Seat>().cloned();
+        if parts.extensions.get::<Control>().is_some() {
+            return Ok(Self { who: Who::Owner, _seat: seat });
+        }
+        let unknown = |message| ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message);
+        let shown = shown(parts)?.ok_or_else(|| unknown("an API key is needed: Authorization: Bearer KEY"))?;
+        let key = gateway.api_keys.find(&shown).ok_or_else(|| unknown("this API key is not known here"))?;
+        if let Some(seat) = &seat {
+            seat.trust();
+        }
+        Ok(Self { who: Who::Key(key), _seat: seat })
+    }
+}
+
+#[derive(Deserialize)]
+struct InQuery {
+    #[serde(rename = "apiKey")]
+    api_key: Option<String>,
+}
+
+fn shown(parts: &Parts) -> Result<Option<String>, ApiError> {
+    if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
+        let wrong = || ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", "expected Authorization: Bearer KEY");
+        let (scheme, key) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(wrong)?;
+        return if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(key.trim().to_owned())) } else { Err(wrong()) };
+    }
+    if !is_upgrade(&parts.headers) {
+        return Ok(None);
+    }
+    Ok(query::<InQuery>(&parts.uri)?.api_key)
+}
+
+/// Whether a WebSocket is asked for.
+pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    upgrade.is_some_and(|text| text.eq_ignore_ascii_case("websocket"))
+}

@@ -1,0 +1,48 @@
+//! Messages and events of a subscription as lines of JSON, until it ends, the key is revoked or the node stops.
+
+use futures::{Stream, StreamExt, future, stream};
+use veilcast::client::{Delivery, Subscription};
+
+use super::Gateway;
+use super::caller::Caller;
+use crate::commands::subscribe::{events, print};
+
+/// One thing to tell.
+pub(super) enum Line {
+    /// A message, and where it stands.
+    Message { json: String, id: String },
+    /// Something beside messages.
+    Event(String),
+}
+
+impl Line {
+    fn of(delivery: &Delivery, with_events: bool) -> Option<Self> {
+        match delivery {
+            Delivery::Message(message) => {
+                let at =
+                    format!("{}-{}-{}", message.part.number(), message.at.timestamp.as_millis(), message.at.sequence);
+                Some(Self::Message { json: print::in_json(message), id: at })
+            }
+            Delivery::Event(event) => with_events.then(|| Self::Event(events::in_json(event).to_string())),
+        }
+    }
+
+    pub(super) fn into_json(self) -> String {
+        match self {
+            Self::Message { json, .. } | Self::Event(json) => json,
+        }
+    }
+}
+
+/// What a subscription brings. While nobody takes it the subscription's own bounded queue fills, and beyond that messages are
+/// lost with a gap that is told.
+pub(super) fn lines(
+    subscriptions: Vec<Subscription>,
+    with_events: bool,
+    gateway: Gateway,
+    caller: Caller,
+) -> impl Stream<Item = Line> + Send + 'static {
+    let all = stream::select_all(subscriptions);
+    let lines = all.filter_map(move |delivery| future::ready(Line::of(&delivery, with_events)));
+    lines.take_until(Box::pin(async move { caller.ends(&gateway).await }))
+}

@@ -1,0 +1,108 @@
+//! Before anything else: requests that a page of another site made some browser send, and a line in the log for each.
+//!
+//! An API key is needed for everything that matters, and no page can make a browser add one. This is the second wall: a name that
+//! was rebound to this machine shows in `Host`, a page's origin in `Origin` and `Sec-Fetch-Site`. No answer has a CORS header, so
+//! no page of another origin reads one.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::Gateway;
+use super::error::ApiError;
+use super::listener::Control;
+
+pub(super) async fn guard(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
+    let (began, method) = (Instant::now(), request.method().clone());
+    // Where no route matched, what was asked for is anybody's text. Queries have keys in them.
+    let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let path = path.unwrap_or_else(|| "(none)".into());
+    let checked = match request.extensions().get::<Control>() {
+        Some(_) => Ok(()),
+        None => check(request.headers(), &gateway.settings.hosts),
+    };
+    let response = match checked {
+        Ok(()) => next.run(request).await,
+        Err(refused) => refused.into_response(),
+    };
+    let (status, ms) = (response.status().as_u16(), began.elapsed().as_millis());
+    tracing::info!(%method, path, status, ms, "asked");
+    response
+}
+
+fn check(headers: &HeaderMap, names: &[String]) -> Result<(), ApiError> {
+    let refused = |message| Err(ApiError::new(StatusCode::FORBIDDEN, "cross_site", message));
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let Some(host) = host else { return Err(ApiError::bad("the Host header is missing")) };
+    if !is_ours(host, names) {
+        return refused("this node does not go by that name; see hosts in [gateway] of the config file");
+    }
+    if headers.get_all(header::ORIGIN).iter().any(|origin| !is_same(origin.to_str().unwrap_or_default(), host)) {
+        return refused("requests of pages of other sites are refused");
+    }
+    let site = headers.get("sec-fetch-site").map(|site| site.to_str().unwrap_or_default());
+    if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
+        return refused("requests of pages of other sites are refused");
+    }
+    Ok(())
+}
+
+/// An address cannot be rebound, a name can.
+fn is_ours(host: &str, names: &[String]) -> bool {
+    let name = without_port(host);
+    let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+    bare.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || names.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+fn is_same(origin: &str, host: &str) -> bool {
+    let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(pairs: &[(&'static str, &'static str)]) -> bool {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, value.parse().unwrap());
+        }
+        check(&headers, &["node.example".into()]).is_ok()
+    }
+
+    #[test]
+    fn it_is_asked_by_an_address_localhost_or_a_name_of_its_own_and_no_other() {
+        for host in ["127.0.0.1:7171", "[::1]:7171", "[::1]", "localhost", "LOCALHOST:1", "node.example:443"] {
+            assert!(checked(&[("host", host)]), "{host}");
+        }
+        for host in ["evil.example", "localhost.evil.example:7171", "127.0.0.1.evil.example", "", "node.example.evil"] {
+            assert!(!checked(&[("host", host)]), "{host}");
+        }
+        assert!(!checked(&[]));
+    }
+
+    #[test]
+    fn a_page_of_another_site_is_refused_and_one_of_this_node_is_not() {
+        let host = ("host", "127.0.0.1:7171");
+        assert!(checked(&[host, ("origin", "http://127.0.0.1:7171"), ("sec-fetch-site", "same-origin")]));
+        for origin in ["http://evil.example", "null", "http://127.0.0.1:8080", "http://127.0.0.1:7171.evil.example"] {
+            assert!(!checked(&[host, ("origin", origin)]), "{origin}");
+        }
+        assert!(!checked(&[host, ("sec-fetch-site", "cross-site")]));
+        assert!(!checked(&[host, ("origin", "http://127.0.0.1:7171"), ("origin", "http://evil.example")]));
+    }
+}

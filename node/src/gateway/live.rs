@@ -1,0 +1,106 @@
+//! `GET /streams/{id}/subscribe`: what is published from now on, as server-sent events or over a WebSocket.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{State, WebSocketUpgrade};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use serde::Deserialize;
+use veilcast::StreamId;
+use veilcast::client::{Replay, Subscription};
+
+use super::caller::{Caller, is_upgrade};
+use super::error::ApiError;
+use super::feed::{self, Line};
+use super::params::{At, Params, partition, stream};
+use super::routes::Routes;
+use super::{Gateway, socket};
+use crate::api_key::Verb;
+
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes.get("/streams/{id}/subscribe", subscribe)
+}
+
+/// A comment so often, that proxies and clients see that the connection lives, and that a client that went is noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+#[derive(Deserialize)]
+struct What {
+    /// Numbers, separated by commas; all without.
+    partitions: Option<String>,
+    /// Begin with so many stored messages of each.
+    last: Option<u64>,
+    /// Tell events, too.
+    #[serde(default)]
+    events: bool,
+}
+
+async fn subscribe(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    At(id): At<String>,
+    Params(what): Params<What>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    let stream = stream(&id)?;
+    caller.may(Verb::Subscribe, &stream)?;
+    if what.last.is_some() {
+        caller.may(Verb::History, &stream)?;
+    }
+    if is_upgrade(&headers) {
+        let upgrade = upgrade.map_err(|_| socket::needed())?;
+        let subscriptions = subscriptions(&gateway, &stream, &what).await?;
+        return Ok(socket::subscribe(upgrade, gateway, caller, subscriptions, what.events));
+    }
+    if !accepts_events(&headers) {
+        let message = "ask with Accept: text/event-stream, or for a WebSocket";
+        return Err(ApiError::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", message));
+    }
+    let subscriptions = subscriptions(&gateway, &stream, &what).await?;
+    let lines = feed::lines(subscriptions, what.events, gateway, caller).map(|line| Ok::<_, Infallible>(event(line)));
+    let mut response = Sse::new(lines).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+fn event(line: Line) -> Event {
+    match line {
+        Line::Message { json, id } => Event::default().event("message").id(id).data(json),
+        Line::Event(json) => Event::default().event("event").data(json),
+    }
+}
+
+async fn subscriptions(gateway: &Gateway, stream: &StreamId, what: &What) -> Result<Vec<Subscription>, ApiError> {
+    let client = &gateway.client;
+    let Some(partitions) = &what.partitions else {
+        return Ok(vec![match what.last {
+            None => client.subscribe(stream).await?,
+            Some(n) => client.subscribe_from(stream, Replay::last(n)).await?,
+        }]);
+    };
+    let numbers: Vec<u32> = partitions.split(',').map(partition).collect::<Result<_, _>>()?;
+    let mut all = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        let part = stream.part(number)?;
+        all.push(match what.last {
+            None => client.subscribe_part(&part).await?,
+            Some(n) => client.subscribe_part_from(&part, Replay::last(n)).await?,
+        });
+    }
+    Ok(all)
+}
+
+fn accepts_events(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accepted.is_none_or(|accepted| {
+        accepted.split(',').any(|one| {
+            let kind = one.split(';').next().unwrap_or_default().trim();
+            matches!(kind, "text/event-stream" | "text/*" | "*/*")
+        })
+    })
+}

@@ -1,0 +1,175 @@
+//! Who may read a stream, and until when: seeing, granting, taking back. By whatever decides here: the local registry, or what this
+//! identity signs. A contract costs gas with every change, so that no request over HTTP spends any.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use veilcast::{Period, Permission, StreamId, Timestamp, UserId};
+
+use super::caller::Caller;
+use super::error::ApiError;
+use super::params::{At, Params, moment, stream};
+use super::routes::Routes;
+use super::{Gateway, body};
+use crate::api_key::Verb;
+use crate::args::{Kept, Registry};
+use crate::commands::now;
+use crate::commands::stream::subscribers;
+use crate::times::parse_span;
+
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes
+        .get("/streams/{id}/subscribers", list)
+        .post("/streams/{id}/permissions", grant)
+        .delete("/streams/{id}/permissions/{user}", revoke)
+}
+
+async fn list(State(gateway): State<Gateway>, caller: Caller, At(id): At<String>) -> Result<Json<Value>, ApiError> {
+    let stream = stream(&id)?;
+    caller.may(Verb::Permissions, &stream)?;
+    must_be_known(&gateway, &stream).await?;
+    let client = &gateway.client;
+    let listed = client.subscribers(&stream).await?;
+    let (rules, holders) = (client.access_rules(&stream).await?, client.holders(&stream).await?);
+    Ok(Json(subscribers::in_json(&stream, &subscribers::rows(listed, &rules, &holders, now()))))
+}
+
+/// A moment as people and programs write one.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Moment {
+    Millis(u64),
+    Text(String),
+}
+
+impl Moment {
+    fn understood(&self, name: &str) -> Result<Timestamp, ApiError> {
+        match self {
+            Self::Millis(millis) => moment(name, &millis.to_string()),
+            Self::Text(text) => moment(name, text),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Granted {
+    user: String,
+    permission: Option<String>,
+    from: Option<Moment>,
+    until: Option<Moment>,
+    #[serde(rename = "for")]
+    lasting: Option<String>,
+}
+
+impl Granted {
+    fn period(&self, now: Timestamp) -> Result<Period, ApiError> {
+        let start = self.from.as_ref().map(|from| from.understood("from")).transpose()?;
+        let end = match (&self.until, &self.lasting) {
+            (Some(_), Some(_)) => return Err(ApiError::bad("give until or for, not both")),
+            (Some(until), None) => Some(until.understood("until")?),
+            (None, Some(span)) => {
+                let span = parse_span(span).map_err(|error| ApiError::bad(error.to_string()))?;
+                Some(start.unwrap_or(now).plus(span))
+            }
+            (None, None) => None,
+        };
+        Ok(Period { start, end })
+    }
+}
+
+async fn grant(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    At(id): At<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
+    let stream = stream(&id)?;
+    caller.may(Verb::Permissions, &stream)?;
+    let granted: Granted = body::json(&gateway, &headers, body).await?;
+    let (user, permission) = (user(&granted.user)?, permission(granted.permission.as_deref())?);
+    let period = granted.period(now())?;
+    let mut json = json!({
+        "stream": stream.as_str(),
+        "user": user.to_string(),
+        "permission": permission.unwrap_or(Permission::Subscribe).name(),
+        "from": period.start.map(Timestamp::as_millis),
+        "until": period.end.map(Timestamp::as_millis),
+    });
+    let permission = permission.unwrap_or(Permission::Subscribe);
+    let (client, id) = (gateway.client.clone(), stream.clone());
+    match gateway.registry {
+        Registry::Kept(Kept::Local) => {
+            gateway.finish(async move { client.grant(&id, user, permission, period).await }).await??;
+        }
+        Registry::Kept(Kept::Grants) => {
+            let signed = gateway.finish(async move {
+                let line = client.issue_grant(&id, user, permission, period).await?;
+                Ok::<_, veilcast::ClientError>((line, client.stream_record(&id).await?))
+            });
+            let (line, record) = signed.await??;
+            (json["grant"], json["record"]) = (line.into(), record.into());
+        }
+        Registry::Chain(_) => return Err(on_chain()),
+    }
+    Ok(Json(json))
+}
+
+#[derive(Deserialize)]
+struct What {
+    permission: Option<String>,
+}
+
+async fn revoke(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    At((id, who)): At<(String, String)>,
+    Params(what): Params<What>,
+) -> Result<Json<Value>, ApiError> {
+    let stream = stream(&id)?;
+    caller.may(Verb::Permissions, &stream)?;
+    let (user, permission) = (user(&who)?, permission(what.permission.as_deref())?);
+    must_be_known(&gateway, &stream).await?;
+    let (client, id) = (gateway.client.clone(), stream.clone());
+    let mut json = json!({ "stream": stream.as_str(), "user": user.to_string() });
+    match (gateway.registry, permission) {
+        (Registry::Kept(Kept::Local), permission) => {
+            let permission = permission.unwrap_or(Permission::Subscribe);
+            gateway.finish(async move { client.revoke(&id, user, permission).await }).await??;
+            json["permission"] = permission.name().into();
+            json["revoked"] = now().as_millis().into();
+        }
+        (Registry::Kept(Kept::Grants), None) => {
+            json["record"] = gateway.finish(async move { client.revoke_grants(&id, user).await }).await??.into();
+        }
+        (Registry::Kept(Kept::Grants), Some(_)) => {
+            return Err(ApiError::bad("what was signed for a user is taken back all at once; leave permission away"));
+        }
+        (Registry::Chain(_), _) => return Err(on_chain()),
+    }
+    Ok(Json(json))
+}
+
+/// The stream is what was mistyped, not the user.
+async fn must_be_known(gateway: &Gateway, stream: &StreamId) -> Result<(), ApiError> {
+    let known = gateway.client.stream_info(stream).await?;
+    known.map(drop).ok_or_else(|| ApiError::no_stream(stream))
+}
+
+fn user(text: &str) -> Result<UserId, ApiError> {
+    text.parse().map_err(|_| ApiError::bad("a user is an address, 0x and 40 hex digits"))
+}
+
+fn permission(text: Option<&str>) -> Result<Option<Permission>, ApiError> {
+    text.map(str::parse).transpose().map_err(|error: String| ApiError::bad(error))
+}
+
+/// That a contract decides.
+pub(super) fn on_chain() -> ApiError {
+    let message = "a contract decides here, and changing it costs gas: use the command line";
+    ApiError::new(StatusCode::NOT_IMPLEMENTED, "on_chain", message)
+}

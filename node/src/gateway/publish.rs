@@ -1,0 +1,103 @@
+//! `POST /streams/{id}`: one message. `GET /streams/{id}/publish`: a WebSocket, one frame a message.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{State, WebSocketUpgrade};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use veilcast::{Partition, Payload, StreamId, Timestamp};
+
+use super::caller::Caller;
+use super::error::ApiError;
+use super::params::{At, Params, moment, partition, stream};
+use super::routes::Routes;
+use super::{Gateway, body, socket};
+use crate::api_key::Verb;
+
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes.post("/streams/{id}", one).get("/streams/{id}/publish", many)
+}
+
+#[derive(Deserialize)]
+pub(super) struct Where {
+    partition: Option<String>,
+    #[serde(rename = "partitionKey")]
+    partition_key: Option<String>,
+    timestamp: Option<String>,
+}
+
+/// Where messages go, and when they are from.
+#[derive(Clone)]
+pub(super) struct Destination {
+    stream: StreamId,
+    partition: Partition,
+    timestamp: Option<Timestamp>,
+}
+
+impl Destination {
+    fn of(stream: StreamId, given: Where) -> Result<Self, ApiError> {
+        let partition = match (given.partition, given.partition_key) {
+            (Some(_), Some(_)) => return Err(ApiError::bad("give partition or partitionKey, not both")),
+            (Some(number), None) => Partition::Number(partition(&number)?),
+            (None, Some(key)) => Partition::Key(key),
+            (None, None) => Partition::default(),
+        };
+        let timestamp = given.timestamp.map(|text| moment("timestamp", &text)).transpose()?;
+        Ok(Self { stream, partition, timestamp })
+    }
+
+    /// Publishes, to its end: whoever hangs up meanwhile must not leave a gap in the chain.
+    pub(super) async fn publish(&self, gateway: &Gateway, payload: Payload) -> Result<Value, ApiError> {
+        let (client, to) = (gateway.client.clone(), self.clone());
+        let published =
+            gateway.finish(async move { client.publish_to(&to.stream, to.partition, payload, to.timestamp).await });
+        let at = published.await??;
+        let (timestamp, sequence) = (at.timestamp.as_millis(), at.sequence);
+        Ok(json!({ "stream": self.stream.as_str(), "timestamp": timestamp, "sequence": sequence }))
+    }
+}
+
+async fn one(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    At(id): At<String>,
+    Params(given): Params<Where>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
+    let stream = stream(&id)?;
+    caller.may(Verb::Publish, &stream)?;
+    let destination = Destination::of(stream, given)?;
+    let kind = body::kind(&headers);
+    let bytes = body::read(&gateway, &headers, body).await?;
+    let payload = match kind.as_deref() {
+        Some("application/json") => Payload::json_text(bytes).map_err(|error| ApiError::bad(error.to_string()))?,
+        Some("text/plain") => match String::from_utf8(bytes.into()) {
+            Ok(text) => Payload::text(text),
+            Err(_) => return Err(ApiError::bad("text is UTF-8; send other bytes as application/octet-stream")),
+        },
+        Some("application/octet-stream") | None => Payload::binary(bytes),
+        Some(_) => return Err(body::unsupported("application/json, text/plain or application/octet-stream")),
+    };
+    Ok(Json(destination.publish(&gateway, payload).await?))
+}
+
+async fn many(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    At(id): At<String>,
+    Params(given): Params<Where>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    let stream = stream(&id)?;
+    caller.may(Verb::Publish, &stream)?;
+    if given.timestamp.is_some() {
+        return Err(ApiError::bad("messages of a WebSocket are dated when they come"));
+    }
+    let destination = Destination::of(stream, given)?;
+    let upgrade = upgrade.map_err(|_| socket::needed())?;
+    Ok(socket::publish(upgrade, gateway, caller, destination))
+}

@@ -1,0 +1,135 @@
+//! `/streams`: those there are, and new ones.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use veilcast::client::StreamOptions;
+use veilcast::permission::StreamSettings;
+use veilcast::publisher::{Every, KeyPolicy};
+use veilcast::{Period, Permission, StreamId, UserId};
+
+use super::caller::Caller;
+use super::error::ApiError;
+use super::permissions::on_chain;
+use super::routes::Routes;
+use super::{Gateway, body};
+use crate::api_key::Verb;
+use crate::args::{Kept, Registry, parse_history, parse_rhythm};
+use crate::commands::{history, rhythm};
+
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes.get("/streams", list).post("/streams", create)
+}
+
+/// Whatever a key allows, it sees the streams that it is for.
+async fn list(State(gateway): State<Gateway>, caller: Caller) -> Result<Json<Value>, ApiError> {
+    let client = &gateway.client;
+    let known: Vec<StreamId> = match gateway.registry {
+        Registry::Kept(Kept::Local) => {
+            let registry = client.registry().clone();
+            let known = gateway.on_disk(move |_| registry.streams()).await?.map_err(ApiError::internal)?;
+            known.into_iter().map(|(id, _)| id).collect()
+        }
+        Registry::Kept(Kept::Grants) => {
+            let grants = client.signed_grants().clone();
+            gateway.on_disk(move |_| grants.streams()).await?.map_err(ApiError::internal)?
+        }
+        Registry::Chain(_) => return Err(on_chain()),
+    };
+    let mut streams = Vec::new();
+    for stream in known.iter().filter(|stream| caller.covers(stream)) {
+        if let Some(info) = client.stream_info(stream).await? {
+            let history = history::word(client.history(stream).await?);
+            let (partitions, public) = (info.partitions, info.public);
+            streams.push(json!({
+                "id": stream.as_str(), "partitions": partitions, "public": public, "history": history,
+            }));
+        }
+    }
+    Ok(Json(json!({ "streams": streams })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct New {
+    path: String,
+    partitions: Option<u32>,
+    #[serde(default)]
+    public: bool,
+    #[serde(default)]
+    publishers: Vec<String>,
+    #[serde(default)]
+    storage: Vec<String>,
+    rotate_every: Option<String>,
+    rekey_every: Option<String>,
+    history: Option<String>,
+}
+
+async fn create(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
+    caller.may_here(Verb::Admin)?;
+    let new: New = body::json(&gateway, &headers, body).await?;
+    let (publishers, storage) = (users(&new.publishers)?, users(&new.storage)?);
+    let (rotate_every, rekey_every) = (every(new.rotate_every.as_deref())?, every(new.rekey_every.as_deref())?);
+    let told_history = new.history.as_deref().map(parse_history).transpose().map_err(ApiError::bad)?;
+    let (partitions, public) = (new.partitions.unwrap_or(1), new.public);
+    if !(1..=veilcast::stream::MAX_PARTITIONS).contains(&partitions) {
+        return Err(ApiError::bad("a stream has 1 to 100 partitions"));
+    }
+    let (client, registry, path) = (gateway.client.clone(), gateway.registry, new.path);
+    if matches!(registry, Registry::Chain(_)) {
+        return Err(on_chain());
+    }
+    if !storage.is_empty() && matches!(registry, Registry::Kept(Kept::Local)) {
+        return Err(ApiError::bad("storage nodes are named in records that owners sign, with the registry grants"));
+    }
+    let made = gateway.finish(async move {
+        let stream = match registry {
+            Registry::Kept(Kept::Grants) => {
+                let settings = StreamSettings { partitions, public, publishers, storage };
+                client.set_up_stream(&path, settings).await?
+            }
+            _ => {
+                let options = StreamOptions { partitions, public, ..StreamOptions::default() };
+                let stream = client.create_stream(&path, options).await?;
+                for user in publishers {
+                    client.grant(&stream, user, Permission::Publish, Period::ALWAYS).await?;
+                }
+                stream
+            }
+        };
+        if let Some(history) = told_history {
+            client.set_history(&stream, history).await?;
+        }
+        let kept = client.key_policy(&stream).await?;
+        let policy = KeyPolicy {
+            rotate_every: rotate_every.unwrap_or(kept.rotate_every),
+            rekey_every: rekey_every.unwrap_or(kept.rekey_every),
+        };
+        if rotate_every.is_some() || rekey_every.is_some() {
+            client.set_key_policy(&stream, policy).await?;
+        }
+        let history = history::word(client.history(&stream).await?);
+        Ok::<_, veilcast::ClientError>(json!({
+            "id": stream.as_str(), "partitions": partitions, "public": public,
+            "history": history, "key_policy": rhythm::in_json(policy),
+        }))
+    });
+    Ok(Json(made.await??))
+}
+
+fn users(texts: &[String]) -> Result<Vec<UserId>, ApiError> {
+    let user = |text: &String| text.parse().map_err(|_| ApiError::bad("a user is an address, 0x and 40 hex digits"));
+    texts.iter().map(user).collect()
+}
+
+fn every(text: Option<&str>) -> Result<Option<Every>, ApiError> {
+    text.map(parse_rhythm).transpose().map_err(|error| ApiError::bad(error.to_string()))
+}
