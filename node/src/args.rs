@@ -10,10 +10,12 @@ mod grant;
 mod identity;
 mod key;
 mod key_care;
+mod log;
 mod network;
 mod registry;
 mod rhythm;
 mod run;
+mod shell;
 mod stream;
 
 use std::path::PathBuf;
@@ -32,10 +34,12 @@ pub(crate) use grant::{AnnounceArgs, GrantCommand, GrantRevokeArgs, GrantShowArg
 pub(crate) use identity::IdentityCommand;
 pub(crate) use key::{KeyAddArgs, KeyCommand, KeyFetchArgs, KeyListArgs, KeyRekeyArgs, RingKeyArgs};
 pub(crate) use key_care::{KeyExportArgs, KeyForgetArgs, KeyImportArgs};
+pub(crate) use log::LogFormat;
 pub(crate) use network::{NetworkArgs, NodeArgs, PublishArgs, ResendArgs, SubscribeArgs, parse_size};
 pub(crate) use registry::{ChainArgs, Kept, Registry, RegistryArgs, RpcUrl, SpendArgs};
 pub(crate) use rhythm::{RhythmArgs, in_text as rhythm_text, parse_rhythm};
 pub(crate) use run::{Door, RunArgs};
+pub(crate) use shell::{CompletionsArgs, ManArgs};
 pub(crate) use stream::{
     CreateArgs, GrantArgs, RevokeArgs, SetArgs, ShowArgs, StreamCommand, SubscribersArgs, parse_history,
 };
@@ -78,9 +82,14 @@ pub(crate) struct Shared {
     /// Print JSON: one object for a result, one object per line for messages and events
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Log more to stderr: -v what happens, -vv why, -vvv everything (VEILCAST_LOG takes a filter instead)
+    /// Log more to stderr: -v what happens, -vv why, -vvv everything (VEILCAST_LOG takes a filter instead, as in
+    /// veilcast::exchange=debug,veilcast::network=info)
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// Write log lines as text or as JSON, one object a line
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t, hide_possible_values = true)]
+    #[arg(env = "VEILCAST_LOG_FORMAT", hide_env_values = true)]
+    pub(crate) log_format: LogFormat,
     /// Read the passphrase of the data folder from the first line of this file (or set VEILCAST_PASSPHRASE)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
@@ -134,6 +143,10 @@ pub(crate) enum Command {
     /// See what the config file says, or get one with every key
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print what lets a shell complete this command line
+    Completions(CompletionsArgs),
+    /// Write the man pages
+    Man(ManArgs),
 }
 
 impl Command {

@@ -14,6 +14,7 @@ pub(crate) mod node;
 pub(crate) mod publish;
 pub(crate) mod resend;
 pub(crate) mod rhythm;
+pub(crate) mod shell;
 pub(crate) mod stream;
 pub(crate) mod subscribe;
 
@@ -45,7 +46,7 @@ pub(crate) fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
         // A file in the data folder that cannot be used is no reason not to do what has no use for it.
         _ => Config::of(&shared).unwrap_or_default(),
     };
-    log::start(shared.verbose, config.log.filter.clone())?;
+    log::start(shared.verbose, config.log.filter.clone(), shared.log_format)?;
     shared.data_dir = shared.data_dir.or_else(|| config.data.folder.clone());
     shared.passphrase_file = passphrase_file(&shared, &config);
     if let Some(registry) = command.registry_mut() {
@@ -97,6 +98,8 @@ fn own(command: Command, config: Config, shared: Shared, output: Output) -> Resu
         Command::Restore(args) => care::restore::run(&args, &shared, output),
         Command::Passphrase(PassphraseCommand::Change(args)) => care::passphrase::change(&args, &shared, output),
         Command::Fingerprint(args) => care::fingerprint::run(&args, &shared, output),
+        Command::Completions(args) => shell::completions(&args, output),
+        Command::Man(args) => shell::man(&args, output),
         Command::Demo(args) => in_runtime(|stop| demo::run(args, output, stop)),
     }
 }

@@ -1,8 +1,13 @@
-//! Log lines on stderr. Quiet unless asked: what a user must know is said by the commands themselves.
+//! Log lines on stderr, as text or as JSON objects. Quiet unless asked: what a user must know is said by the commands themselves.
+//!
+//! Targets are module paths of the SDK, from `veilcast::client` and `veilcast::network` to single files of theirs; asking for and
+//! answering with keys is all under `veilcast::exchange`.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
+
+use crate::args::LogFormat;
 
 /// The variable a filter is read from.
 const VARIABLE: &str = "VEILCAST_LOG";
@@ -16,7 +21,7 @@ pub(crate) fn is_filter(text: &str) -> bool {
 }
 
 /// Starts logging: `-v` wins over the variable, which wins over the config file, which wins over silence.
-pub(crate) fn start(verbose: u8, file: Option<String>) -> Result<(), LogError> {
+pub(crate) fn start(verbose: u8, file: Option<String>, format: LogFormat) -> Result<(), LogError> {
     let named = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
     let filter = match (verbose, named.or(file)) {
         (0, Some(text)) => text,
@@ -27,8 +32,17 @@ pub(crate) fn start(verbose: u8, file: Option<String>) -> Result<(), LogError> {
         Ok(muted) => filter.add_directive(muted),
         Err(_) => filter,
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    write(filter, format);
     Ok(())
+}
+
+/// One line for each event, whatever is in it.
+fn write(filter: EnvFilter, format: LogFormat) {
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+    }
 }
 
 fn by_count(verbose: u8) -> &'static str {

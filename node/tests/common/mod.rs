@@ -31,6 +31,7 @@ pub fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
         "VEILCAST_BACKUP_PASSPHRASE",
         "VEILCAST_NEW_PASSPHRASE",
         "VEILCAST_LOG",
+        "VEILCAST_LOG_FORMAT",
         "VEILCAST_REGISTRY",
         "VEILCAST_RPC",
         "VEILCAST_AGREE",

@@ -8,7 +8,7 @@ use veilcast_key_store::{KeyId, KeyScope, Store, StoredKey};
 
 use super::shared::{Shared, lock};
 use super::stats::count;
-use super::{permitting, publishing, pushing, resending};
+use super::{EXCHANGE, permitting, publishing, pushing, resending};
 use crate::exchange::{AnswerError, Asker, Decision, Glance, HistoryPolicy, Page, Screened, answer, answer_page};
 use crate::identity::Domain;
 use crate::permission::{Grant, Period, Permission, PermissionSource, Refusal};
@@ -43,7 +43,7 @@ async fn key_request(shared: &Arc<Shared>, from: PeerId, envelope: &Bytes) -> Op
         Screened::Dropped(why) => {
             count(&shared.counters.key_requests_dropped, 1);
             shared.meters.turned(&why);
-            tracing::debug!(%from, %why, "a key request gets no answer");
+            tracing::debug!(target: EXCHANGE, %from, %why, "a key request gets no answer");
             None
         }
     }
@@ -99,6 +99,8 @@ fn counted(shared: &Shared, answer: &Verified<KeyAnswer>) -> Bytes {
     count(&shared.counters.keys_granted, answer.content().granted.len());
     count(&shared.counters.keys_refused, answer.content().refused.len());
     shared.meters.answered(answer.content());
+    let KeyAnswer { requester, stream, granted, refused, .. } = answer.content();
+    tracing::debug!(target: EXCHANGE, %requester, %stream, granted = granted.len(), refused = refused.len(), "a key request was answered");
     answer.envelope().clone()
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use veilcast_key_store::{GroupKey, KeyId, KeyOrigin, KeyScope, KeyStore, StoreError, StoredKey};
 
+use super::EXCHANGE;
 use super::directory::Contact;
 use super::error::ClientError;
 use super::finding::{self, Wish};
@@ -339,17 +340,18 @@ async fn next_after(shared: &Arc<Shared>, publisher: UserId, failed: Contact, wi
 }
 
 fn unmade(publisher: UserId, error: &dyn std::error::Error) -> AskFailure {
-    tracing::error!(%publisher, %error, "a key request could not be made");
+    tracing::error!(target: EXCHANGE, %publisher, %error, "a key request could not be made");
     AskFailure::Unmade
 }
 
 async fn send(shared: &Shared, publisher: UserId, to: &Contact, envelope: &Bytes) -> Result<Bytes, AskFailure> {
     count(&shared.counters.key_requests_sent, 1);
+    tracing::debug!(target: EXCHANGE, %publisher, to = %to.peer, "a key request leaves");
     let asked = shared.meters.asking(shared.network.request(to.peer, to.addresses.clone(), envelope.to_vec()));
     // The network bounds the answer; this bounds the connecting, too.
     let answer = tokio::time::timeout(shared.config.requester.key_request_timeout, asked).await;
     answer.map_err(|_| AskFailure::Timeout)?.map(Bytes::from).map_err(|error| {
-        tracing::debug!(%publisher, %error, "a key request failed");
+        tracing::debug!(target: EXCHANGE, %publisher, %error, "a key request failed");
         failure_of(&error)
     })
 }
@@ -377,7 +379,7 @@ async fn open_granted(shared: Arc<Shared>, answer: Verified<KeyAnswer>, granted:
     let keys = match open_unless_held(&shared, batch).await {
         Ok(opened) => opened.keys,
         Err(error) => {
-            tracing::warn!(%publisher, %stream, %error, "granted keys could not be stored");
+            tracing::warn!(target: EXCHANGE, %publisher, %stream, %error, "granted keys could not be stored");
             Vec::new()
         }
     };

@@ -98,6 +98,9 @@ use crate::time::Timestamp;
 use crate::wire::{MessageRef, Verified};
 use shared::{Shared, blocking};
 
+/// The target of what is logged about asking for and answering with keys.
+const EXCHANGE: &str = "veilcast::exchange";
+
 /// A node of the network with an identity: publishes, subscribes, answers and asks for keys. Cheap to clone.
 ///
 /// Runs until [`Client::stop`]; dropping every handle without it leaves the node running until its runtime ends.
