@@ -30,8 +30,9 @@ const FILLS: usize = 16;
 const FILL_AFTER: Duration = Duration::from_millis(100);
 /// Between two tries.
 const FILL_AGAIN: Duration = Duration::from_secs(2);
-/// Messages that one gap may have to be filled.
+/// Messages that one gap may have to be filled, and their bytes.
 const MOST: usize = 10_000;
+const MOST_BYTES: usize = 16 << 20;
 /// Storage nodes are looked for no more often.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Pages waiting to be taken.
@@ -162,15 +163,16 @@ async fn read(
     let (parts, depots) = (vec![gap.part.clone()], Some(depots));
     let reading = replaying::history(shared.clone(), Plan { stream: stream.clone(), parts, replay, depots, feed });
     let taking = async {
-        let mut found: Vec<Verified<MessageContent>> = Vec::new();
+        let (mut found, mut bytes): (Vec<Verified<MessageContent>>, _) = (Vec::new(), 0);
         while let Some(fed) = fed.recv().await {
+            bytes += fed.bytes();
             match fed {
                 Feed::Messages(messages) => found.extend(messages),
                 // Nobody is to be blamed for what may have been stored by nobody.
                 Feed::Tell(_) => {}
                 Feed::End => break,
             }
-            if found.len() >= MOST {
+            if found.len() >= MOST || bytes >= MOST_BYTES {
                 break;
             }
         }
