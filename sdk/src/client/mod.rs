@@ -54,6 +54,7 @@ mod peer_key;
 mod permitting;
 mod publishing;
 mod pushing;
+mod reading;
 mod relay;
 mod replaying;
 mod resending;

@@ -155,6 +155,11 @@ fn a_page_that_leads_back_or_answers_something_else_is_a_lie() {
     assert!([3, 5].iter().all(|next| lies(&page(&request, Some(place_of(&message(1, *next, None)))))));
     assert!(lies(&ResendPage { id: RequestId([2; 16]), ..page(&request, None) }));
     assert!(lies(&ResendPage { node: UserId::from_bytes([1; 20]), ..page(&request, None) }));
+
+    let (first, given) = (asked(&History::new(part(0), ALWAYS, Filter::ALL)), chain(1, 1..=3));
+    let led = |n: usize| check(&first, &page(&first, Some(place_of(&given[n]))), &given);
+    assert!(matches!(led(1), Err(StorageFault::Lied(_))), "to before its own last message");
+    assert_eq!(led(2), Ok(()));
 }
 
 #[test]

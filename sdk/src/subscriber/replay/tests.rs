@@ -1,10 +1,15 @@
+use std::time::Duration;
+
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::*;
 use crate::identity::Identity;
 use crate::message::{Draft, Payload, compose};
+use crate::storage::Place;
 use crate::stream::StreamId;
+use crate::subscriber::order::size_of;
+use crate::wire::MessageRef;
 
 const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 

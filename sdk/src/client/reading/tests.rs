@@ -1,13 +1,15 @@
-use veilcast_key_store::{KeyStore, MemoryKeyStore, TimeRange};
+use veilcast_key_store::{GroupKey, KeyOrigin, KeyStore, MemoryKeyStore, TimeRange};
 
 use super::*;
 use crate::cipher::{MessageCipher, wrap_next};
 use crate::client::shared::lock;
+use crate::client::subscribing::{FRAMES, PAGES, Subscription, begin, start};
 use crate::client::{Client, ClientConfig};
 use crate::identity::Identity;
 use crate::key_ring::{self, RingPrefix};
-use crate::message::{Draft, Payload, compose};
-use crate::permission::{Answer, Grant, Period, PermissionSource, StreamInfo, Subscriber};
+use crate::message::{Draft, Message, Payload, compose};
+use crate::permission::{Answer, Grant, Period, PermissionSource, Refusal, StreamInfo, Subscriber};
+use crate::subscriber::Arrival;
 use crate::time::ManualClock;
 use crate::wire::{KeyUpdate, MessageRef, UpdateKind};
 
