@@ -42,6 +42,7 @@ mod enforcing;
 mod error;
 mod fetching;
 mod finding;
+mod forecasting;
 mod gaps;
 mod gate;
 mod handing;
@@ -76,6 +77,7 @@ pub use builder::ClientBuilder;
 pub use config::{ClientConfig, GapFill, KeySource, SlowReader, StreamOptions};
 pub use error::ClientError;
 pub use fetching::{FetchEvent, FetchProgress, KeyFetch, MissedDevice};
+pub use forecasting::UpdateForecast;
 pub use libp2p::identity::Keypair;
 pub use libp2p::{Multiaddr, PeerId};
 pub use metrics::Metrics;
@@ -129,6 +131,11 @@ impl Client {
     /// Where it can be reached; each address ends in `/p2p/PEER`.
     pub async fn addresses(&self) -> Vec<Multiaddr> {
         self.shared.network.listen_addresses().await
+    }
+
+    /// How many peers it is connected to.
+    pub async fn connected_peers(&self) -> usize {
+        self.shared.network.connected_peers().await
     }
 
     /// Connects to a node. Returns once connected.
@@ -394,6 +401,16 @@ impl Client {
         key: Option<GroupKey>,
     ) -> Result<UpdateReport, ClientError> {
         updating::update(&self.shared, stream, KeyUpdateMethod::Rotate, key, true).await
+    }
+
+    /// What a rekey or a rotate of a stream would do now, and to whom. Changes no key and tells nobody. Dropping the future loses
+    /// nothing.
+    ///
+    /// # Errors
+    /// What [`update_encryption_key`](Self::update_encryption_key) would fail with, but for
+    /// [`ClientError::GrantEnded`]; and [`ClientError::NotPermitted`] while the permission source cannot tell who subscribes.
+    pub async fn forecast_update(&self, stream: &StreamId) -> Result<UpdateForecast, ClientError> {
+        forecasting::forecast(&self.shared, stream).await
     }
 
     /// Lets the key that this client uses on a stream change by itself from now on, also after a restart.
