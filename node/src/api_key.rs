@@ -33,7 +33,8 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    const ALL: [Self; 6] = [Self::Publish, Self::Subscribe, Self::History, Self::Keys, Self::Permissions, Self::Admin];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Publish, Self::Subscribe, Self::History, Self::Keys, Self::Permissions, Self::Admin];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {

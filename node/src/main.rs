@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod connect;
 mod daemon;
+mod dashboard;
 mod data_dir;
 mod demo;
 mod exit;

@@ -30,7 +30,7 @@ use crate::config::{Config, GatewaySection};
 use crate::data_dir::DataDir;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::gateway::{self, Door, Gateway, Limits, Readiness, Settings};
+use crate::gateway::{self, Board, Door, Gateway, Limits, Readiness, Settings};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::times;
@@ -62,6 +62,7 @@ pub(crate) async fn run(
         registry: args.registry.named(),
         api_keys,
         readiness: Readiness::of(contract.clone()),
+        board: Board::of(dir.path()),
         settings: Settings {
             hosts: config.gateway.hosts.clone(),
             max_body: ClientConfig::default().max_payload,

@@ -48,6 +48,14 @@ impl Caller {
         self.allowed(verb, None)
     }
 
+    /// What whoever asks is called.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Control => "control socket",
+            Self::Key(key) => key.name.as_str(),
+        }
+    }
+
     /// Whether the stream is one of those that the key is for, whatever it allows there.
     pub(super) fn covers(&self, stream: &StreamId) -> bool {
         match &self.who {

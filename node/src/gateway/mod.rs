@@ -11,6 +11,7 @@ mod admin;
 mod body;
 mod caller;
 mod crowd;
+mod dashboard;
 mod error;
 mod feed;
 mod guard;
@@ -38,6 +39,7 @@ use tokio_util::task::TaskTracker;
 use veilcast::client::Client;
 use veilcast::key_store::SledKeyStore;
 
+pub(crate) use self::dashboard::Board;
 pub(crate) use self::keys::report;
 pub(crate) use self::listener::{Door, Limits};
 pub(crate) use self::status::Readiness;
@@ -58,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) api_keys: ApiKeys,
     pub(crate) readiness: Readiness,
+    /// What the dashboard saw last.
+    pub(crate) board: Board,
     pub(crate) settings: Settings,
     /// Turns true when the node stops.
     pub(crate) stopping: watch::Receiver<bool>,
@@ -134,4 +138,5 @@ fn routes() -> Routes {
         .part(keys::routes)
         .part(permissions::routes)
         .part(admin::routes)
+        .part(dashboard::routes)
 }

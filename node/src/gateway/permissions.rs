@@ -155,7 +155,7 @@ async fn revoke(
 }
 
 /// The stream is what was mistyped, not the user.
-async fn must_be_known(gateway: &Gateway, stream: &StreamId) -> Result<(), ApiError> {
+pub(super) async fn must_be_known(gateway: &Gateway, stream: &StreamId) -> Result<(), ApiError> {
     let known = gateway.client.stream_info(stream).await?;
     known.map(drop).ok_or_else(|| ApiError::no_stream(stream))
 }

@@ -54,7 +54,7 @@ async fn ready(State(gateway): State<Gateway>) -> (StatusCode, Json<Value>) {
 
 impl Gateway {
     /// Why it does not work; empty where it does. One looks at a time, the others take what it found.
-    async fn not_ready(&self) -> Vec<String> {
+    pub(super) async fn not_ready(&self) -> Vec<String> {
         if *self.stopping.borrow() {
             return vec!["the node is stopping".into()];
         }

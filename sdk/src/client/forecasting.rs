@@ -15,7 +15,7 @@ use crate::stream::StreamId;
 const CHECKS: usize = 32;
 
 /// What a rekey or a rotate would do to whom, at the moment it was asked. Lists are in the order of addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UpdateForecast {
     /// Who was given a key and may have the next: a rekey sends it or they ask, a rotate lets them read on.

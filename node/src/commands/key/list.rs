@@ -83,7 +83,8 @@ fn word(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn described(scope: &KeyScope, ring: bool, stored: &StoredKey, current: bool) -> Value {
+/// A key, without its bytes.
+pub(crate) fn described(scope: &KeyScope, ring: bool, stored: &StoredKey, current: bool) -> Value {
     let publisher = UserId::from_bytes(*scope.publisher()).to_string();
     json!({
         "stream": (!ring).then_some(scope.stream()),

@@ -107,7 +107,8 @@ fn cells(row: &Value) -> [String; 5] {
     [text("user"), moment("since").unwrap_or_else(|| "-".into()), until, text("last_key"), text("status")]
 }
 
-fn is_out(rules: &AccessRules, user: UserId) -> bool {
+/// Whether the publisher's own lists keep somebody out, whatever the registry says.
+pub(crate) fn is_out(rules: &AccessRules, user: UserId) -> bool {
     match rules.users.iter().find(|(listed, _)| *listed == user) {
         Some((_, rule)) => *rule == Rule::Deny,
         None => rules.only_allowed,

@@ -1,0 +1,210 @@
+//! `GET /overview`: the node and its streams at a glance, as far as an API key shows them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::State;
+use futures::{StreamExt, stream};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use veilcast::StreamId;
+use veilcast::client::Multiaddr;
+use veilcast::key_store::KeyStore;
+
+use super::super::caller::Caller;
+use super::super::error::ApiError;
+use super::super::{Gateway, Shared};
+use super::alerts::{Disk, Facts, alerts};
+use super::figures::Figures;
+use crate::api_key::Verb;
+use crate::args::{Kept, Registry};
+use crate::commands::now;
+
+/// How long what was looked at is told to everybody who asks, and how long what costs more to look at.
+const FRESH: Duration = Duration::from_millis(400);
+const STREAMS_FRESH: Duration = Duration::from_secs(3);
+/// Most streams that are told.
+const STREAMS: usize = 500;
+/// Streams asked about at a time.
+const AT_A_TIME: usize = 16;
+
+/// What was seen last, for everybody who looks.
+pub(crate) struct Board {
+    folder: PathBuf,
+    last: Mutex<Last>,
+}
+
+#[derive(Default)]
+struct Last {
+    facts: Facts,
+    seen: Option<(Instant, Arc<Seen>)>,
+    streams: Option<(Instant, Arc<Streams>)>,
+}
+
+struct Seen {
+    node: Value,
+    alerts: Vec<Value>,
+    figures: Figures,
+    streams: Arc<Streams>,
+}
+
+#[derive(Default)]
+struct Streams {
+    known: Vec<Known>,
+    /// There are more than are told.
+    more: bool,
+}
+
+/// A stream; what is not told by anybody now is `None`.
+struct Known {
+    id: StreamId,
+    partitions: Option<u32>,
+    public: Option<bool>,
+}
+
+impl Board {
+    /// Of a node with this data folder.
+    pub(crate) fn of(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), last: Mutex::default() }
+    }
+}
+
+pub(super) async fn overview(State(gateway): State<Gateway>, caller: Caller) -> Result<Json<Value>, ApiError> {
+    let seen = look(&gateway).await?;
+    let everything = caller.may_here(Verb::Admin).is_ok();
+    let streams = seen.streams.known.iter().filter(|known| caller.covers(&known.id));
+    let streams: Vec<Value> = streams.map(|known| in_json(known, &caller, &seen.figures)).collect();
+    Ok(Json(json!({
+        "now": now().as_millis(),
+        "identity": gateway.client.user().to_string(),
+        "api_key": caller.name(),
+        "node": everything.then_some(&seen.node),
+        "alerts": if everything { &seen.alerts[..] } else { &[] },
+        "streams": streams,
+        "more_streams": seen.streams.more,
+    })))
+}
+
+fn in_json(known: &Known, caller: &Caller, figures: &Figures) -> Value {
+    let may: Vec<&str> =
+        Verb::ALL.into_iter().filter(|verb| caller.may(*verb, &known.id).is_ok()).map(Verb::name).collect();
+    json!({
+        "id": known.id.as_str(),
+        "partitions": known.partitions,
+        "public": known.public,
+        "messages_published": figures.with("veilcast_messages_published_total", "stream", known.id.as_str()),
+        "may": may,
+    })
+}
+
+/// One looks at a time, the others take what it saw.
+async fn look(gateway: &Gateway) -> Result<Arc<Seen>, ApiError> {
+    let mut last = gateway.board.last.lock().await;
+    if let Some((_, seen)) = last.seen.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+        return Ok(seen.clone());
+    }
+    let streams = match last.streams.as_ref().filter(|(at, _)| at.elapsed() < STREAMS_FRESH) {
+        Some((_, streams)) => streams.clone(),
+        None => {
+            let (streams, untold) = streams(gateway).await?;
+            let streams = Arc::new(streams);
+            (last.streams, last.facts.untold) = (Some((Instant::now(), streams.clone())), untold);
+            last.facts.disk = gateway.on_disk(|shared| disk(&shared.board.folder)).await?;
+            streams
+        }
+    };
+    let (figures, now) = (Figures::read(&gateway.client.metrics().encode().await), Instant::now());
+    last.facts.reasons = gateway.not_ready().await;
+    let unavailable = figures.with("veilcast_permission_checks_total", "outcome", "unavailable");
+    last.facts.unavailable.note(unavailable, now);
+    last.facts.rekeys_failed.note(figures.sum("veilcast_rekeys_failed_total"), now);
+    last.facts.audit_failures = figures.sum("veilcast_audit_failures_total");
+    let node = node(gateway, &figures, last.facts.disk).await;
+    let seen = Arc::new(Seen { node, alerts: alerts(&last.facts, now), figures, streams });
+    last.seen = Some((now, seen.clone()));
+    Ok(seen)
+}
+
+async fn node(gateway: &Gateway, figures: &Figures, disk: Option<Disk>) -> Value {
+    let (client, stats) = (&gateway.client, gateway.client.stats());
+    let addresses: Vec<String> = client.addresses().await.iter().map(Multiaddr::to_string).collect();
+    let answers = figures.by("veilcast_key_answers_total", "outcome");
+    let unanswered = ("unanswered", figures.sum("veilcast_key_requests_unanswered_total"));
+    let requests = answers.chain([unanswered]).map(|(outcome, count)| json!({ "outcome": outcome, "count": count }));
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "identity": client.user().to_string(),
+        "peer_id": client.peer_id().to_string(),
+        "addresses": addresses,
+        "registry": gateway.registry.to_string(),
+        "peers": figures.sum("veilcast_peers"),
+        "messages_published": stats.messages_published,
+        "messages_received": stats.messages_received,
+        "keys_rotated": stats.keys_rotated,
+        "keys_rekeyed": stats.keys_rekeyed,
+        "key_requests": requests.collect::<Vec<_>>(),
+        "disk": disk.map(|disk| json!({ "free": disk.free, "total": disk.total })),
+    })
+}
+
+/// Streams on record here, and those that this node has keys of its own of; and how many of them nobody can tell about now.
+async fn streams(gateway: &Gateway) -> Result<(Streams, usize), ApiError> {
+    let registry = gateway.registry;
+    let mut ids = gateway.on_disk(move |shared| ids(shared, registry)).await??;
+    let more = ids.len() > STREAMS;
+    ids.truncate(STREAMS);
+    let asked = stream::iter(ids).map(|id| async move {
+        let info = gateway.client.stream_info(&id).await;
+        (id, info)
+    });
+    let told: Vec<_> = asked.buffered(AT_A_TIME).collect().await;
+    let untold = told.iter().filter(|(_, info)| info.is_err()).count();
+    let known = told.into_iter().map(|(id, info)| {
+        let info = info.ok().flatten();
+        Known { id, partitions: info.as_ref().map(|info| info.partitions), public: info.map(|info| info.public) }
+    });
+    Ok((Streams { known: known.collect(), more }, untold))
+}
+
+fn ids(shared: &Shared, registry: Registry) -> Result<Vec<StreamId>, ApiError> {
+    let mut ids: BTreeSet<StreamId> = match registry {
+        Registry::Kept(Kept::Local) => {
+            shared.client.registry().streams().map_err(ApiError::internal)?.into_iter().map(|(id, _)| id).collect()
+        }
+        Registry::Kept(Kept::Grants) => {
+            shared.client.signed_grants().streams().map_err(ApiError::internal)?.into_iter().collect()
+        }
+        Registry::Chain(_) => BTreeSet::new(),
+    };
+    let me = shared.client.user();
+    let scopes = shared.store.scopes().map_err(ApiError::internal)?;
+    let own = scopes.iter().filter(|scope| scope.publisher() == me.as_bytes());
+    ids.extend(own.filter_map(|scope| StreamId::new(scope.stream()).ok()));
+    Ok(ids.into_iter().collect())
+}
+
+/// The disk that a folder is on.
+fn disk(folder: &Path) -> Option<Disk> {
+    let folder = folder.canonicalize().ok()?;
+    let disks = sysinfo::Disks::new_with_refreshed_list().ok()?;
+    let holds = |disk: &&sysinfo::Disk| folder.starts_with(disk.mount_point()) && disk.total_space() > 0;
+    let nearest = disks.iter().filter(holds).max_by_key(|disk| disk.mount_point().as_os_str().len())?;
+    Some(Disk { free: nearest.available_space(), total: nearest.total_space() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_disk_of_a_folder_has_room() {
+        let folder = tempfile::tempdir().unwrap();
+        if let Some(disk) = disk(folder.path()) {
+            assert!(disk.total > 0 && disk.free <= disk.total);
+        }
+        assert!(disk(Path::new("nowhere/at/all")).is_none());
+    }
+}
