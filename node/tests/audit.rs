@@ -118,6 +118,27 @@ fn a_tampered_store_or_export_is_refused_with_exit_code_1_and_the_number_of_its_
     let row = row.to_string();
     check(&[&[rows[0], &row], &rows[2..]].concat()).failed(1, &["entry 1 was altered"]);
     check(&[rows[0], "{}"]).failed(1, &["line 2", "no entry"]);
+    // What stands beside the signed bytes, for people to read, is held against them as well.
+    let falsified = |line: usize, field: &str, value: Value| {
+        let mut row: Value = serde_json::from_str(rows[line]).unwrap();
+        row[field] = value;
+        let row = row.to_string();
+        check(&[&rows[..line], &[&row], &rows[line + 1..]].concat())
+    };
+    let entry: Value = serde_json::from_str(rows[2]).unwrap();
+    for field in entry.as_object().unwrap().keys().filter(|field| !["content", "hash"].contains(&field.as_str())) {
+        falsified(2, field, "falsified".into()).failed(1, &["entry 2 was altered", &format!("{field:?}")]);
+    }
+    falsified(2, "note", "added".into()).failed(1, &["entry 2 was altered", "\"note\""]);
+    for field in ["publisher", "log", "at", "sequence", "hash", "pruned"] {
+        falsified(0, field, 7.into()).failed(1, &["the head in", "was altered", &format!("{field:?}")]);
+    }
+    let bare = |line: &&str| -> String {
+        let row: Value = serde_json::from_str(line).unwrap();
+        serde_json::json!({ "content": row["content"], "hash": row["hash"] }).to_string()
+    };
+    let bare: Vec<String> = rows[1..].iter().map(bare).collect();
+    check(&[&rows[..1], &bare.iter().map(String::as_str).collect::<Vec<_>>()].concat()).ok();
     check(&rows[1..]).failed(1, &["begins with no head"]);
     let part = seller.run(&["audit", "export", "--stream", &format!("{stream}2")]).ok();
     check(&part.lines().collect::<Vec<_>>()).failed(1, &["entry 1 is missing"]);

@@ -59,6 +59,12 @@ pub(crate) enum AuditCommandError {
     NoHead { path: PathBuf },
     #[error("line {line} of {} is no entry of an audit log; export it again as JSON lines, without --from, --to or --stream", .path.display())]
     Line { path: PathBuf, line: u64 },
+    #[error(
+        "entry {entry} was altered: its {field:?} (line {line}) says something else than its signed bytes; do not go by this file, and ask for another export"
+    )]
+    SaysOtherwise { entry: u64, line: u64, field: String },
+    #[error("the head in {} was altered: its {field:?} says something else than its signed bytes; ask for another", .path.display())]
+    HeadSaysOtherwise { path: PathBuf, field: String },
 }
 
 impl AuditCommandError {
