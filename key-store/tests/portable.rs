@@ -221,6 +221,28 @@ fn an_existing_file_is_left_as_it_is_unless_it_may_be_replaced() {
 }
 
 #[test]
+fn a_link_a_device_or_a_folder_is_never_replaced_by_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, file) = (open(&folder.path().join("store")), folder.path().join("precious"));
+    fs::write(&file, "precious").unwrap();
+    let (link, dangling) = (folder.path().join("link"), folder.path().join("dangling"));
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    std::os::unix::fs::symlink("nowhere", &dangling).unwrap();
+    // A socket stands for devices and pipes, which take more to make.
+    let socket = folder.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for path in [&link, &dangling, &socket, &folder.path().join("store")] {
+        let kind = fs::symlink_metadata(path).unwrap().file_type();
+        for replace in [false, true] {
+            let fault = portable::back_up(&store, &[], path, &sealing(), replace, &mut |_| {}).unwrap_err();
+            assert!(matches!(&fault, PortableError::NotAFile { path: named } if named == path), "{fault}");
+        }
+        assert_eq!(fs::symlink_metadata(path).unwrap().file_type(), kind);
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"precious");
+}
+
+#[test]
 fn a_file_that_appears_meanwhile_is_not_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let (store, path) = (open(&folder.path().join("store")), folder.path().join("backup"));

@@ -30,7 +30,7 @@ const TELL_EVERY: u64 = 256;
 /// most that other file, whose name begins with `.veilcast-`.
 ///
 /// # Errors
-/// [`PortableError::Exists`], [`PortableError::TooLarge`], [`PortableError::Cost`], [`PortableError::Io`] or
+/// [`PortableError::Exists`], [`PortableError::NotAFile`], [`PortableError::TooLarge`], [`PortableError::Cost`], [`PortableError::Io`] or
 /// [`PortableError::Store`]; then `path` is as it was.
 pub fn back_up(
     store: &SledKeyStore,

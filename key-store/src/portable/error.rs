@@ -62,6 +62,12 @@ pub enum PortableError {
         /// The file.
         path: PathBuf,
     },
+    /// There is something else than a file, which no file may take the place of.
+    #[error("{} is no regular file (a device, a pipe, a link or a folder) and was left as it is; name another", path.display())]
+    NotAFile {
+        /// What was named.
+        path: PathBuf,
+    },
     /// There is something already where a store was to be made.
     #[error("{} is not empty; name an empty folder", dir.display())]
     NotEmpty {

@@ -32,7 +32,8 @@ pub(super) fn write_to<W: Write>(
     items.finish()
 }
 
-/// The file has its whole contents, synced and read back, or it is as it was. Readable by its owner only.
+/// The file has its whole contents, synced and read back, or it is as it was. Readable by its owner only. Of what stands
+/// there already only a regular file is replaced: renaming over a device or a link would take its place, not fill it.
 pub(super) fn write_file(
     path: &Path,
     replace: bool,
@@ -42,8 +43,10 @@ pub(super) fn write_file(
     fill: impl FnOnce(&mut ItemWriter<File>, &mut Watch<'_>) -> Result<(), PortableError>,
 ) -> Result<Summary, PortableError> {
     let exists = || PortableError::Exists { path: path.to_owned() };
-    if !replace && path.symlink_metadata().is_ok() {
-        return Err(exists());
+    match path.symlink_metadata() {
+        Ok(there) if !there.is_file() => return Err(PortableError::NotAFile { path: path.to_owned() }),
+        Ok(_) if !replace => return Err(exists()),
+        _ => {}
     }
     let io_fault = |source| PortableError::Io { action: format!("write {}", path.display()), source };
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
