@@ -16,6 +16,7 @@ use super::{
     Gate, NetworkConfig, NetworkLimits, Role,
     codec::Codec,
     driver::dht::MAX_OWN_RECORDS,
+    mark::Hop,
     throttle::{Flow, Throttled},
 };
 
@@ -29,6 +30,8 @@ const REQUESTS: StreamProtocol = StreamProtocol::new("/veilcast/key-exchange/1")
 const GOSSIP_OVERHEAD: usize = 4096;
 /// The longest topic name.
 pub(super) const MAX_TOPIC: usize = 512;
+/// The topic itself, and two marks while one is changed for another.
+const NAMES_PER_TOPIC: usize = 3;
 const MESSAGE_ID: usize = 20;
 /// Whoever queues longer than this has stalled; the frame is worth nothing to it any more.
 const LONGEST_IN_QUEUE: Duration = Duration::from_secs(60);
@@ -122,12 +125,13 @@ fn gossip<G: Gate>(config: &NetworkConfig, gate: Arc<G>) -> Result<Gossip, Strin
     if config.role == Role::Relay {
         builder.mesh_n_high(RELAY_MESH);
     }
+    let is_relay = config.role == Role::Relay;
     let is_topic: Box<dyn FnMut(&gossipsub::TopicHash) -> bool + Send> =
-        Box::new(move |topic| topic.as_str().len() <= MAX_TOPIC && gate.is_topic(topic.as_str()));
+        Box::new(move |name| is_known(name.as_str(), is_relay, |topic| gate.is_topic(topic)));
     let filter = gossipsub::MaxCountSubscriptionFilter {
         filter: gossipsub::CallbackSubscriptionFilter(is_topic),
-        max_subscribed_topics: limits.topics_per_peer,
-        max_subscriptions_per_request: 2 * limits.topics_per_peer,
+        max_subscribed_topics: NAMES_PER_TOPIC * limits.topics_per_peer,
+        max_subscriptions_per_request: 2 * NAMES_PER_TOPIC * limits.topics_per_peer,
     };
     let mut gossip = Gossip::new_with_subscription_filter(
         gossipsub::MessageAuthenticity::Anonymous,
@@ -136,6 +140,16 @@ fn gossip<G: Gate>(config: &NetworkConfig, gate: Arc<G>) -> Result<Gossip, Strin
     )?;
     gossip.with_peer_score(peer_score(), gossipsub::PeerScoreThresholds::default())?;
     Ok(gossip)
+}
+
+/// A topic, or to a relay the mark of another that follows one.
+fn is_known(name: &str, is_relay: bool, is_topic: impl Fn(&str) -> bool) -> bool {
+    let topic = match Hop::of(name) {
+        Some((topic, _)) if is_relay => topic,
+        Some(_) => return false,
+        None => name,
+    };
+    topic.len() <= MAX_TOPIC && is_topic(topic)
 }
 
 /// Rejected frames and protocol abuse lower a peer's score. Sharing an address or being slow is no fault.

@@ -42,6 +42,7 @@ mod foreign;
 mod handle;
 mod inbound;
 mod listen;
+mod mark;
 mod outbox;
 mod pulse;
 mod throttle;

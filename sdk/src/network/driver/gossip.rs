@@ -9,6 +9,7 @@ use super::{
         Gate, NetworkError, NetworkEvent, Outgoing, Role, Verdict,
         behaviour::topic_score,
         checks::{Checked, Unchecked},
+        mark::Hop,
         outbox::Sent,
     },
     Driver,
@@ -76,17 +77,24 @@ impl<G: Gate> Driver<G> {
     pub(super) fn join(&mut self, topic: &str) -> Result<(), NetworkError> {
         if !self.joined.contains(topic) {
             self.subscribe(topic)?;
-            self.followed.remove(topic);
             self.joined.insert(topic.into());
+            if let Some(hop) = self.followed.remove(topic) {
+                self.unmark(topic, hop);
+            }
         }
         Ok(())
     }
 
     pub(super) fn leave(&mut self, topic: &str) {
-        if self.joined.remove(topic) {
-            if self.role == Role::Relay && !self.crowd.is_empty_on(topic) {
-                self.followed.insert(topic.into());
-            } else {
+        if !self.joined.remove(topic) {
+            return;
+        }
+        match self.wanted(topic) {
+            Some(hop) => {
+                self.mark(topic, hop);
+                self.followed.insert(topic.into(), hop);
+            }
+            None => {
                 self.unsubscribe(topic);
                 self.fill_places();
             }
@@ -94,18 +102,23 @@ impl<G: Gate> Driver<G> {
     }
 
     fn subscribe(&mut self, topic: &str) -> Result<(), NetworkError> {
-        if self.followed.contains(topic) {
+        if self.followed.contains_key(topic) {
             return Ok(());
         }
-        let limit = self.limits.topics;
-        if self.joined.len() + self.followed.len() >= limit {
-            return Err(NetworkError::TooMany { what: "topics", limit });
-        }
+        self.has_place()?;
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         let name = gossipsub::IdentTopic::new(topic);
         gossip.subscribe(&name).map_err(|_| NetworkError::NotATopic(topic.into()))?;
         if let Err(error) = gossip.set_topic_params(name, topic_score()) {
             tracing::warn!(topic, error, "peers are not scored on this topic");
+        }
+        Ok(())
+    }
+
+    fn has_place(&self) -> Result<(), NetworkError> {
+        let limit = self.limits.topics;
+        if self.joined.len() + self.followed.len() >= limit {
+            return Err(NetworkError::TooMany { what: "topics", limit });
         }
         Ok(())
     }
@@ -122,13 +135,19 @@ impl<G: Gate> Driver<G> {
                 id: message_id,
                 message: message.data,
             }),
-            gossipsub::Event::Subscribed { peer_id, topic } => self.on_joined(peer_id, topic.into_string()),
-            gossipsub::Event::Unsubscribed { peer_id, topic } => {
-                let topic = topic.into_string();
-                if self.crowd.left(peer_id, &topic) {
-                    self.on_left(peer_id, topic);
+            gossipsub::Event::Subscribed { peer_id, topic } => match Hop::of(topic.as_str()) {
+                Some((topic, hop)) => self.on_marked(peer_id, topic, hop, true),
+                None => self.on_joined(peer_id, topic.into_string()),
+            },
+            gossipsub::Event::Unsubscribed { peer_id, topic } => match Hop::of(topic.as_str()) {
+                Some((topic, hop)) => self.on_marked(peer_id, topic, hop, false),
+                None => {
+                    let topic = topic.into_string();
+                    if self.crowd.left(peer_id, &topic) {
+                        self.on_left(peer_id, topic);
+                    }
                 }
-            }
+            },
             gossipsub::Event::SlowPeer { peer_id, .. } => {
                 tracing::debug!(peer = %peer_id, "a peer does not keep up, it missed messages");
             }
@@ -139,7 +158,10 @@ impl<G: Gate> Driver<G> {
     }
 
     fn on_message(&mut self, unchecked: Unchecked) {
-        if self.deliveries.has_room() && self.checks.has_room() {
+        if Hop::of(&unchecked.topic).is_some() {
+            // Nobody sends anything there.
+            self.report(&unchecked.id, &unchecked.from, gossipsub::MessageAcceptance::Reject);
+        } else if self.deliveries.has_room() && self.checks.has_room() {
             self.checks.push(unchecked);
         } else {
             self.deliveries.count_dropped();
@@ -175,19 +197,63 @@ impl<G: Gate> Driver<G> {
         self.deliveries.push(NetworkEvent::PeerJoined { peer, topic });
     }
 
+    fn on_marked(&mut self, peer: PeerId, topic: &str, hop: Hop, is_set: bool) {
+        self.crowd.marked(peer, topic, hop, is_set);
+        self.follow(topic);
+    }
+
+    /// What a relay's mark on a topic is to be; `None` where it is not to follow it.
+    fn wanted(&self, topic: &str) -> Option<Hop> {
+        (self.role == Role::Relay).then(|| self.crowd.hop(topic)).flatten()
+    }
+
+    /// Follows a topic, or no more, or with another mark: as those who are on it now want it.
     fn follow(&mut self, topic: &str) {
-        if self.role != Role::Relay || self.joined.contains(topic) || self.followed.contains(topic) {
+        if self.joined.contains(topic) {
             return;
         }
-        match self.subscribe(topic) {
-            Ok(()) => {
-                self.followed.insert(topic.into());
+        match (self.followed.get(topic).copied(), self.wanted(topic)) {
+            (Some(old), Some(new)) if old != new => {
+                // Never without a mark in between, or others would take this for a listener.
+                self.mark(topic, new);
+                self.unmark(topic, old);
+                self.followed.insert(topic.into(), new);
             }
+            (None, Some(hop)) => self.begin_to_follow(topic, hop),
+            (Some(hop), None) => {
+                self.followed.remove(topic);
+                self.unsubscribe(topic);
+                self.unmark(topic, hop);
+                self.fill_places();
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+
+    fn begin_to_follow(&mut self, topic: &str, hop: Hop) {
+        let followed = self.has_place().and_then(|()| {
+            // The mark first: who hears of the topic is to know already what this node is on it.
+            self.mark(topic, hop);
+            self.subscribe(topic).inspect_err(|_| self.unmark(topic, hop))
+        });
+        match followed {
+            Ok(()) => drop(self.followed.insert(topic.into(), hop)),
             Err(error) => {
                 self.short_of_places |= matches!(error, NetworkError::TooMany { .. });
                 tracing::debug!(%error, topic, "a topic is not followed");
             }
         }
+    }
+
+    fn mark(&mut self, topic: &str, hop: Hop) {
+        let mark = gossipsub::IdentTopic::new(hop.mark(topic));
+        if let Err(error) = self.swarm.behaviour_mut().gossip.subscribe(&mark) {
+            tracing::debug!(%error, topic, "a topic is followed without saying so");
+        }
+    }
+
+    fn unmark(&mut self, topic: &str, hop: Hop) {
+        self.unsubscribe(&hop.mark(topic));
     }
 
     /// A place became free: whoever waited for one gets it.
@@ -205,10 +271,7 @@ impl<G: Gate> Driver<G> {
 
     /// A peer left a topic, by unsubscribing or by going away.
     pub(super) fn on_left(&mut self, peer: PeerId, topic: String) {
-        if self.crowd.is_empty_on(&topic) && self.followed.remove(&topic) {
-            self.unsubscribe(&topic);
-            self.fill_places();
-        }
+        self.follow(&topic);
         self.deliveries.push(NetworkEvent::PeerLeft { peer, topic });
     }
 }

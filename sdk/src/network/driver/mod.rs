@@ -34,6 +34,7 @@ use super::{
     foreign::Foreign,
     handle::Command,
     inbound::{Answer, Inbound},
+    mark::Hop,
     outbox::Outbox,
     pulse::Pulse,
     throttle::Flow,
@@ -98,9 +99,9 @@ struct Driver<G: Gate> {
     flow: Arc<Flow>,
     deliveries: Deliveries<G::Accepted>,
 
-    /// Topics the application joined, and those followed for peers (relays only).
+    /// Topics the application joined, and those followed for peers (relays only), with the mark that says so.
     joined: HashSet<String>,
-    followed: HashSet<String>,
+    followed: HashMap<String, Hop>,
     /// Peers are on topics that are not followed for want of a place.
     short_of_places: bool,
     crowd: Crowd,
@@ -164,9 +165,9 @@ impl<G: Gate> Driver<G> {
             flow,
             deliveries,
             joined: HashSet::new(),
-            followed: HashSet::new(),
+            followed: HashMap::new(),
             short_of_places: false,
-            crowd: Crowd::new(counts),
+            crowd: Crowd::new(counts, limits.topics_per_peer),
             bootstrap: Bootstrap::new(config.bootstrap.clone(), own, Instant::now()),
             dials: HashMap::new(),
             reservations: HashMap::new(),

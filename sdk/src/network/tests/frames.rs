@@ -127,6 +127,78 @@ async fn a_relay_leaves_a_topic_when_nobody_is_left_on_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn relays_that_know_each_other_do_not_hold_each_other_on_a_topic() {
+    let first = Node::relay().await;
+    let (second, third) = (relay_of(&first).await, relay_of(&first).await);
+    third.network.dial(second.address().await).await.expect("it listens");
+    let publisher = Node::leaf_of(&third).await;
+    // A listener at either of them, and one at each: whoever goes last, all three leave.
+    for places in [[&first, &first], [&first, &second], [&second, &third]] {
+        let mut listeners = Vec::new();
+        for place in places {
+            let listener = Node::leaf_of(place).await;
+            listener.network.join(TOPIC).await.unwrap();
+            listeners.push(listener);
+        }
+        publisher.someone_on(TOPIC, 1).await;
+        for listener in &mut listeners {
+            publisher.network.publish(TOPIC, good(rand::random())).await.unwrap();
+            listener.frame().await;
+        }
+        // One goes, and the way to the other stays.
+        let mut last = listeners.pop().expect("two");
+        listeners.remove(0).network.stop().await;
+        until(async || {
+            publisher.network.publish(TOPIC, good(rand::random())).await.unwrap();
+            timeout(Duration::from_millis(100), last.frame()).await.is_ok()
+        })
+        .await;
+        last.network.stop().await;
+        for relay in [&first, &second, &third, &publisher] {
+            until(async || relay.network.peers_on(TOPIC).await == 0).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_passes_as_many_relays_in_a_row_as_marks_can_count() {
+    let mut relays = vec![Node::relay().await];
+    for _ in 1..4 {
+        relays.push(relay_of(&relays[relays.len() - 1]).await);
+    }
+    let mut subscriber = Node::leaf_of(&relays[0]).await;
+    let publisher = Node::leaf_of(&relays[3]).await;
+    subscriber.network.join(TOPIC).await.unwrap();
+    publisher.someone_on(TOPIC, 1).await;
+    publisher.network.publish(TOPIC, good(7)).await.unwrap();
+    assert_eq!(subscriber.frame().await, [7]);
+    subscriber.network.leave(TOPIC).await;
+    until(async || publisher.network.peers_on(TOPIC).await == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_whose_application_listens_counts_as_a_listener_until_it_leaves() {
+    let mut keeper = Node::relay().await;
+    let relay = relay_of(&keeper).await;
+    let publisher = Node::leaf_of(&relay).await;
+    let subscriber = Node::leaf_of(&relay).await;
+    keeper.network.join(TOPIC).await.unwrap();
+    publisher.someone_on(TOPIC, 1).await;
+    subscriber.network.join(TOPIC).await.unwrap();
+    relay.someone_on(TOPIC, 2).await;
+    subscriber.network.stop().await;
+    until(async || relay.network.peers_on(TOPIC).await == 1).await;
+    publisher.network.publish(TOPIC, good(7)).await.unwrap();
+    assert_eq!(keeper.frame().await, [7]);
+    keeper.network.leave(TOPIC).await;
+    until(async || publisher.network.peers_on(TOPIC).await == 0).await;
+}
+
+async fn relay_of(relay: &Node) -> Node {
+    Node::dialing(relay, |config| config.role = Role::Relay).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_published_is_a_typed_error() {
     let node = Node::start(|config| config.limits.max_frame = 100).await;
     assert!(matches!(
