@@ -17,6 +17,7 @@ use super::{
     codec::Codec,
     driver::dht::MAX_OWN_RECORDS,
     mark::Hop,
+    per_address::PerAddress,
     throttle::{Flow, Throttled},
 };
 
@@ -56,6 +57,7 @@ pub(super) type Gossip = gossipsub::Behaviour<gossipsub::IdentityTransform, Topi
 #[derive(NetworkBehaviour)]
 pub(super) struct Protocols {
     limits: connection_limits::Behaviour,
+    per_address: PerAddress,
     pub(super) gossip: Throttled<Gossip>,
     pub(super) kad: kad::Behaviour<kad::store::MemoryStore>,
     /// Ours to peers, and theirs to us: apart, so that neither takes the other's room on a connection.
@@ -82,6 +84,7 @@ impl Protocols {
         let mdns = config.mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), own)).transpose()?;
         Ok(Self {
             limits: connection_limits::Behaviour::new(connection_limits(limits)),
+            per_address: PerAddress::new(limits.connections_pending_per_address, limits.connections_per_address),
             gossip: Throttled::new(gossip(config, gate).map_err(io::Error::other)?, flow),
             kad: dht(own, limits, !config.listen.is_empty()),
             requests: requests(config, request_response::ProtocolSupport::Outbound, limits.outbound_requests),

@@ -123,8 +123,12 @@ pub struct NetworkLimits {
     pub connections_incoming: u32,
     /// Connections of one peer.
     pub connections_per_peer: u32,
+    /// Established connections that peers opened from one IP address (of IPv6: one /64), relayed ones apart.
+    pub connections_per_address: u32,
     /// Connections being negotiated, each way.
     pub connections_pending: u32,
+    /// Of those that peers open, so many from one IP address.
+    pub connections_pending_per_address: u32,
     /// Peers' requests being answered, in total. More are dropped.
     pub inbound_requests: usize,
     /// Requests of one peer being answered. More are dropped, and of each connection's streams all beyond twice as many.
@@ -164,7 +168,9 @@ impl Default for NetworkLimits {
             connections: 1024,
             connections_incoming: 896,
             connections_per_peer: 4,
-            connections_pending: 128,
+            connections_per_address: 224,
+            connections_pending: 256,
+            connections_pending_per_address: 64,
             inbound_requests: 1024,
             inbound_requests_per_peer: 32,
             outbound_requests: 512,

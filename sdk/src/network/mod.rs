@@ -44,6 +44,7 @@ mod inbound;
 mod listen;
 mod mark;
 mod outbox;
+mod per_address;
 mod pulse;
 mod throttle;
 

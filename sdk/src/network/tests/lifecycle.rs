@@ -148,6 +148,51 @@ async fn garbage_on_the_port_and_on_the_request_protocol_does_no_harm() {
     server.someone_on(TOPIC, 1).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_of_one_machine_that_say_nothing_keep_nobody_else_out() {
+    let server = Node::start(|config| {
+        config.limits.connections_pending = 8;
+        config.limits.connections_pending_per_address = 2;
+    })
+    .await;
+    let port = server.address().await.iter().find_map(|part| match part {
+        libp2p::multiaddr::Protocol::Tcp(port) => Some(port),
+        _ => None,
+    });
+    let there = ([127, 0, 0, 1], port.expect("tcp")).into();
+    let mut idle = Vec::new();
+    for _ in 0..40 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        // All of this network is this machine, on Linux; elsewhere only its first address.
+        if socket.bind("127.0.0.2:0".parse().unwrap()).is_err() {
+            return;
+        }
+        idle.push(socket.connect(there).await.unwrap());
+    }
+    // Whoever comes after them finds a place at once, not when they have timed out.
+    let client = Node::peer_of(&server).await;
+    assert_eq!(client.network.connected_peers().await, 1);
+    drop(idle);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_holds_its_part_of_the_connections_and_no_more() {
+    let server = Node::start(|config| config.limits.connections_per_address = 2).await;
+    let (first, _second) = (Node::leaf_of(&server).await, Node::leaf_of(&server).await);
+    until(async || server.network.connected_peers().await == 2).await;
+    let third = Node::start(|config| config.listen.clear()).await;
+    // Refused when the other side is known to be a peer: its own end may have been there for a moment.
+    let _ = third.network.dial(server.address().await).await;
+    until(async || third.network.connected_peers().await == 0).await;
+    assert_eq!(server.network.connected_peers().await, 2);
+    first.network.stop().await;
+    until(async || {
+        let _ = third.network.dial(server.address().await).await;
+        server.network.connected_peers().await == 2 && third.network.connected_peers().await == 1
+    })
+    .await;
+}
+
 /// Speaks the request protocol's name, and then nothing that it knows.
 async fn send_garbage(server: &Node) {
     let config = request_response::Config::default();
