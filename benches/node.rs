@@ -13,7 +13,7 @@ use veilcast_benches::roles::{Group, Kind, Pace, Publish, PublisherSetup};
 use veilcast_benches::{Better, Child, Line, Outcome, Report, Sample, Usage, quick_or, run};
 
 /// The program, built as it is released.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_veilcast-measured");
+const PROGRAM: &str = env!("CARGO_BIN_EXE_veilcast");
 /// After so long without anything to do a node is idle.
 const IDLE: Duration = Duration::from_secs(3);
 /// Messages per second that it passes on.

@@ -16,7 +16,6 @@ mod gateway;
 mod interrupt;
 mod lines;
 mod log;
-mod metrics;
 mod output;
 mod session;
 mod through;

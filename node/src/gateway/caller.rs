@@ -50,9 +50,9 @@ impl Caller {
 
     /// What whoever asks is called.
     pub(super) fn name(&self) -> &str {
-        match self {
-            Self::Control => "control socket",
-            Self::Key(key) => key.name.as_str(),
+        match &self.who {
+            Who::Owner => "control socket",
+            Who::Key(key) => key.name.as_str(),
         }
     }
 
