@@ -122,13 +122,10 @@ async fn serve(
     if let Some(contract) = contract {
         tokio::spawn(crate::chain::tell(Arc::downgrade(contract), output));
     }
-    let told = tell(gateway, local, output).await;
-    let outcome = match told {
-        Err(failure) => Err(failure),
-        Ok(()) => tokio::select! {
-            () = stop.wait() => Ok(()),
-            error = gateway.client.storage_failed() => Err(Failure::StorageFailed(error)),
-        },
+    tell(gateway, local, output).await;
+    let outcome = tokio::select! {
+        () = stop.wait() => Ok(()),
+        error = gateway.client.storage_failed() => Err(Failure::StorageFailed(error)),
     };
     output.note("stopping", "stopping: finishing what is under way");
     tell_stop.send_replace(true);
@@ -137,11 +134,12 @@ async fn serve(
     outcome
 }
 
-/// Where it can be reached: on stdout an address a line for others' `--bootstrap`, and on stderr that it is ready.
-async fn tell(gateway: &Gateway, door: Option<SocketAddr>, output: Output) -> Result<(), Failure> {
+/// Where it can be reached: on stdout an address a line for others' `--bootstrap`, and on stderr that it is ready. That nobody reads
+/// either is no reason to stop.
+async fn tell(gateway: &Gateway, door: Option<SocketAddr>, output: Output) {
     let addresses: Vec<String> = gateway.client.addresses().await.iter().map(Multiaddr::to_string).collect();
     let json = json!({ "peer_id": gateway.client.peer_id().to_string(), "addresses": addresses });
-    output.result(addresses.join("\n"), &json)?;
+    let _ = output.result(addresses.join("\n"), &json);
     let asked = door.map_or_else(|| "no gateway".into(), |address| format!("the gateway is http://{address}"));
     let text = format!("ready as {} since {}; {asked}", gateway.client.user(), times::show(crate::commands::now()));
     let json = json!({
@@ -151,7 +149,6 @@ async fn tell(gateway: &Gateway, door: Option<SocketAddr>, output: Output) -> Re
         "gateway": door.map(|address| format!("http://{address}")),
     });
     output.event(text, &json);
-    Ok(())
 }
 
 /// Why it cannot run.
