@@ -29,12 +29,13 @@ pub(crate) enum Verb {
     History,
     Keys,
     Permissions,
+    Metrics,
     Admin,
 }
 
 impl Verb {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Publish, Self::Subscribe, Self::History, Self::Keys, Self::Permissions, Self::Admin];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Publish, Self::Subscribe, Self::History, Self::Keys, Self::Permissions, Self::Metrics, Self::Admin];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -43,6 +44,7 @@ impl Verb {
             Self::History => "history",
             Self::Keys => "keys",
             Self::Permissions => "permissions",
+            Self::Metrics => "metrics",
             Self::Admin => "admin",
         }
     }

@@ -16,6 +16,7 @@ mod gateway;
 mod interrupt;
 mod lines;
 mod log;
+mod metrics;
 mod output;
 mod session;
 mod through;

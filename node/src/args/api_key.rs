@@ -23,10 +23,11 @@ Examples:
   veilcast api-key add shop --stream STREAM --verb publish
   veilcast api-key add reader --stream STREAM --verb subscribe --verb history
   veilcast api-key add desk --all-streams --verb permissions --verb keys
+  veilcast api-key add prometheus --all-streams --verb metrics
   veilcast api-key add root --all-streams --verb admin
 
 Verbs: publish; subscribe, to what is published from now on; history, what was stored; keys, to list, rotate and rekey; permissions,
-to see subscribers, grant and revoke; admin, to create streams, see the node, and make and revoke API keys (of any kind).
+to see subscribers, grant and revoke; metrics, to read /metrics; admin, to create streams, see the node, and make and revoke API keys (of any kind).
 The key is printed on stdout, and nowhere else ever: whoever loses it makes another. It counts at once, also in a veilcast run
 that is running.")]
 pub(crate) struct ApiKeyAddArgs {

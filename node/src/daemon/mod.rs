@@ -59,6 +59,7 @@ pub(crate) async fn run(
     let gateway = Gateway::new(gateway::Shared {
         client: client.clone(),
         store,
+        store_folder: dir.store(),
         registry: args.registry.named(),
         api_keys,
         readiness: Readiness::of(contract.clone()),

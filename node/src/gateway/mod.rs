@@ -19,6 +19,7 @@ mod history;
 mod keys;
 mod listener;
 mod live;
+mod metrics;
 mod openapi;
 mod params;
 mod permissions;
@@ -29,6 +30,7 @@ mod socket;
 mod status;
 mod streams;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +58,7 @@ pub(crate) struct Gateway(Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) store: Arc<SledKeyStore>,
+    pub(crate) store_folder: PathBuf,
     /// Who decides about permissions.
     pub(crate) registry: Registry,
     pub(crate) api_keys: ApiKeys,
@@ -130,6 +133,7 @@ impl Gateway {
 fn routes() -> Routes {
     Routes::default()
         .part(status::routes)
+        .part(metrics::routes)
         .part(openapi::routes)
         .part(streams::routes)
         .part(publish::routes)

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Home, LOCAL, Process, run_with};
 
 /// Every verb.
-pub const VERBS: [&str; 6] = ["publish", "subscribe", "history", "keys", "permissions", "admin"];
+pub const VERBS: [&str; 7] = ["publish", "subscribe", "history", "keys", "permissions", "metrics", "admin"];
 
 /// A daemon that is ready.
 pub struct Daemon {

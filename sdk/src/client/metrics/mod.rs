@@ -31,7 +31,7 @@ impl Metrics {
         self.encode_with(&Registry::default()).await
     }
 
-    /// The same, with figures of the program's own behind it. Their names must not begin as ours do.
+    /// The same, with figures of the program's own behind it. Their names must be others than ours.
     pub async fn encode_with(&self, more: &Registry) -> String {
         let mut text = String::new();
         let snapshot = snapshot::take(&self.shared).await;
