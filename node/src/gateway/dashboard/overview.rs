@@ -131,9 +131,11 @@ async fn look(gateway: &Gateway) -> Result<Arc<Seen>, ApiError> {
 async fn node(gateway: &Gateway, figures: &Figures, disk: Option<Disk>) -> Value {
     let (client, stats) = (&gateway.client, gateway.client.stats());
     let addresses: Vec<String> = client.addresses().await.iter().map(Multiaddr::to_string).collect();
-    let answers = figures.by("veilcast_key_answers_total", "outcome");
-    let unanswered = ("unanswered", figures.sum("veilcast_key_requests_unanswered_total"));
-    let requests = answers.chain([unanswered]).map(|(outcome, count)| json!({ "outcome": outcome, "count": count }));
+    let mut requests: Vec<(&str, u64)> = figures.by("veilcast_key_answers_total", "outcome").collect();
+    requests.push(("unanswered", figures.sum("veilcast_key_requests_unanswered_total")));
+    // What was given first; the others always in the same order.
+    requests.sort_unstable_by_key(|(outcome, _)| (*outcome != "granted", *outcome));
+    let requests = requests.iter().map(|(outcome, count)| json!({ "outcome": outcome, "count": count }));
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "identity": client.user().to_string(),
