@@ -174,8 +174,8 @@ impl SignedGrants {
         }
         // Others' grants are written meanwhile: those of many users who come at once wait for the disk together.
         let written = self.count_on(new).and_then(|()| Ok(self.shelf.put_grant(grant, instead_of)?));
-        if written.is_err() && instead_of.is_none() {
-            self.rooms.lock().left(&new.stream);
+        if instead_of.is_none() {
+            self.rooms.lock().settled(&new.stream, written.is_ok());
         }
         written?;
         self.changes.grant(&new.stream, new.user);

@@ -41,6 +41,8 @@ pub(super) struct Counts(LruCache<StreamId, Count>);
 #[derive(Clone, Copy)]
 struct Count {
     grants: usize,
+    /// How many of them are being written, so that they may not be on the shelf yet.
+    writing: usize,
     /// When nothing was found to give way.
     looked: Option<Timestamp>,
 }
@@ -69,10 +71,11 @@ impl Rooms {
 }
 
 impl Counts {
-    /// A grant that room was made for did not come.
-    pub(super) fn left(&mut self, stream: &StreamId) {
+    /// A grant that room was made for is on the shelf now, or did not come.
+    pub(super) fn settled(&mut self, stream: &StreamId, came: bool) {
         if let Some(count) = self.0.get_mut(stream) {
-            count.grants = count.grants.saturating_sub(1);
+            count.writing = count.writing.saturating_sub(1);
+            count.grants = count.grants.saturating_sub(usize::from(!came));
         }
     }
 }
@@ -83,14 +86,17 @@ impl SignedGrants {
         let (counts, limit) = (&mut *self.rooms.lock(), self.limits.per_stream);
         let mut count = match counts.0.get(stream) {
             Some(count) => *count,
-            None => Count { grants: self.shelf.grants(stream)?.len(), looked: None },
+            None => Count { grants: self.shelf.grants(stream)?.len(), writing: 0, looked: None },
         };
         let is_due = count.looked.is_none_or(|looked| now < looked || now.since(looked) >= LOOK);
         if count.grants >= limit && is_due {
-            count = Count { grants: self.left_of(stream, now)?, looked: Some(now) };
+            // One of those being written may be on the shelf already, and counts twice until the next look.
+            count.grants = self.left_of(stream, now)? + count.writing;
+            count.looked = Some(now);
         }
         let is_full = count.grants >= limit;
         count.grants += usize::from(!is_full);
+        count.writing += usize::from(!is_full);
         counts.0.put(stream.clone(), count);
         if is_full { Err(GrantError::TooMany { what: "grants of one stream", limit }) } else { Ok(()) }
     }

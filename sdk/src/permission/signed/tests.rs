@@ -581,3 +581,13 @@ fn grants_of_many_users_that_come_at_once_are_all_kept_and_never_more_than_there
     });
     assert_eq!((kept, desk.theirs.grants(&stream()).unwrap().len()), (60, 60));
 }
+
+#[test]
+fn a_place_taken_by_a_grant_that_is_still_being_written_is_given_to_nobody_else() {
+    let desk = with_limits(Desk::new(), GrantLimits { per_stream: 2, ..GrantLimits::default() });
+    let take = || desk.theirs.make_room(&stream(), at(1));
+    assert!(take().is_ok() && take().is_ok());
+    assert!(matches!(take(), Err(GrantError::TooMany { limit: 2, .. })), "neither of the two is on the shelf yet");
+    desk.theirs.rooms.lock().settled(&stream(), false);
+    assert!(take().is_ok(), "one of them did not come");
+}
