@@ -15,9 +15,19 @@ pub(crate) enum Entry {
 }
 
 impl<S: Shelf> Ledger<S> {
-    /// About how many entries [`each`](Self::each) will show: for a progress bar.
-    pub(crate) fn estimate(&self) -> u64 {
-        self.shelf.entries()
+    /// How many entries [`each`](Self::each) will show, if nobody writes meanwhile: for a progress bar.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub(crate) fn estimate(&self) -> Result<u64, StoreError> {
+        let mut derived = 0;
+        for prefix in place::all_derived() {
+            self.shelf.walk(&prefix, None, &mut |_, _: Plain| {
+                derived += 1;
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        Ok(self.shelf.entries().saturating_sub(derived))
     }
 
     /// Shows every key, then every record, as they are at one moment: writers wait until it returns.

@@ -81,6 +81,11 @@ pub(super) fn all_keys() -> [u8; 1] {
     [KEY]
 }
 
+/// The prefixes of what stands in a store about keys beside them: their order, and which ones are current.
+pub(super) fn all_derived() -> [[u8; 1]; 2] {
+    [[ORDER], [CURRENT]]
+}
+
 /// A place after the last key of this scope and before the first of the next.
 pub(super) fn after_keys_of(scope: &KeyScope) -> Vec<u8> {
     let mut place = scoped(KEY, scope);

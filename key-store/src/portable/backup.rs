@@ -55,13 +55,9 @@ pub(super) fn put_all<S: Shelf, W: Write>(
     for file in files {
         items.put(&Item::File(file.clone()))?;
     }
-    let (total, mut done, mut told) = (ledger.estimate(), 0, 0);
+    let (total, mut done, mut told) = (ledger.estimate()?, 0, 0);
     ledger.each(|entry| {
-        // A key takes a place in the store, one in its order, and a note if it is current.
-        done += match &entry {
-            Entry::Key { current, .. } => 2 + u64::from(current.is_some()),
-            Entry::Record { .. } => 1,
-        };
+        done += 1;
         items.put(&Item::Entry(entry))?;
         if done - told >= TELL_EVERY || done == total {
             watch(Progress { step: Step::Writing, done, total });
