@@ -34,7 +34,10 @@ impl StreamId {
         if let Some(found) = text.chars().find(|c| !c.is_ascii_graphic() || *c == '#') {
             return Err(StreamIdError::Character { found });
         }
-        let (owner, path) = text.split_once('/').ok_or(StreamIdError::NoPath)?;
+        let (owner, path) = text.split_once('/').ok_or_else(|| match check_owner(text) {
+            Ok(()) => StreamIdError::NoPath,
+            Err(_) => StreamIdError::NoOwner { path: text.into() },
+        })?;
         check_owner(owner)?;
         if path.is_empty() {
             return Err(StreamIdError::NoPath);
@@ -206,6 +209,12 @@ pub enum StreamIdError {
     /// Nothing after the owner.
     #[error("a stream id is owner/path, the path is missing")]
     NoPath,
+    /// A path alone.
+    #[error("a stream id is owner/path, the owner is missing before {path:?}")]
+    NoOwner {
+        /// What stood there.
+        path: String,
+    },
     /// The part before the first `/`.
     #[error("the owner of a stream id is a lower-case address (0x and 40 hex digits) or an ENS name, not {got:?}")]
     Owner {

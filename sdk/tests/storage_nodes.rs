@@ -193,13 +193,14 @@ async fn a_storage_node_goes_on_storing_after_the_record_that_it_began_with_has_
 struct Failing {
     inner: MemoryMessageStore,
     fails: AtomicBool,
+    unreadable: AtomicBool,
     panics: bool,
 }
 
 impl Failing {
     fn new(panics: bool) -> Arc<Self> {
         let inner = MemoryMessageStore::new(StorageLimits::default());
-        Arc::new(Self { inner, fails: AtomicBool::new(false), panics })
+        Arc::new(Self { inner, fails: AtomicBool::new(false), unreadable: AtomicBool::new(false), panics })
     }
 }
 
@@ -213,11 +214,15 @@ impl MessageStore for Failing {
     }
 
     fn read(&self, query: &Query) -> Result<Page, StorageError> {
-        self.inner.read(query)
+        if self.unreadable.load(Ordering::SeqCst) { Err(StorageError::Broken) } else { self.inner.read(query) }
     }
 
     fn last(&self, part: &StreamPart, filter: &Filter, n: u64) -> Result<Beginning, StorageError> {
-        self.inner.last(part, filter, n)
+        if self.unreadable.load(Ordering::SeqCst) {
+            Err(StorageError::Broken)
+        } else {
+            self.inner.last(part, filter, n)
+        }
     }
 
     fn evict(&self, now: Timestamp) -> Result<usize, StorageError> {
@@ -275,6 +280,25 @@ async fn a_storage_node_whose_store_fails_or_panics_says_so_keeps_nothing_more_a
         assert_eq!(node.storage_counts().unwrap().stored, 1);
         within(node.stop()).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_node_that_cannot_read_its_store_says_so_counts_it_and_gives_no_time_to_wait_for_it() {
+    let net = Net::start().await;
+    let (publisher, stream) = net.publisher().await;
+    let damaged = Failing::new(false);
+    let source = publisher.registry().clone();
+    let node = net.join(net.builder(2).permissions(source).storage(damaged.clone(), [stream.clone()])).await;
+    publisher.grant(&stream, identity(3).user(), Permission::Subscribe, Period::ALWAYS).await.unwrap();
+    net.ready(&publisher, &stream, 1).await;
+    say(&publisher, &stream, "kept").await;
+    until(async || node.storage_counts().unwrap().stored == 1).await;
+    damaged.unreadable.store(true, Ordering::SeqCst);
+    let raw = Raw::start(&net.address).await;
+    let page = page_of(&raw.ask(&node, asked(3, node.user(), &stream)).await.unwrap());
+    // Nothing to wait for: a second try at the same store would say the same.
+    assert_eq!(page.refusal, Some(Refusal::Unavailable { retry_after: Duration::ZERO }));
+    assert_eq!(node.storage_counts().unwrap().unreadable, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

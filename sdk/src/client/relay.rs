@@ -86,6 +86,14 @@ impl Relay {
         self.network.listen_addresses().await
     }
 
+    /// Connects to a node. Returns once connected. Dropping the future calls nothing off.
+    ///
+    /// # Errors
+    /// [`ClientError::Network`] when nobody answers there.
+    pub async fn connect(&self, address: Multiaddr) -> Result<(), ClientError> {
+        Ok(self.network.dial(address).await?)
+    }
+
     /// How many peers are connected.
     pub async fn connected_peers(&self) -> usize {
         self.network.connected_peers().await

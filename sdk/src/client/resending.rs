@@ -1,6 +1,7 @@
 //! Answering readers, as a storage node: a page of stored messages, or a signed no.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +14,9 @@ use crate::permission::{Permission, PermissionSource, Refusal, Shown};
 use crate::storage::{self, Admission, Page, StorageError, looks_far_back};
 use crate::wire::{Received, ResendRequest};
 
-/// How long a reader should wait when our own store failed.
-const STORE_RETRY: Duration = Duration::from_secs(5);
+/// How long a reader should wait when our own store failed: not at all, for another node may have what it looks for. A store that
+/// is damaged stays so, and whoever has nobody else to ask has asked as often as he may within a moment.
+const STORE_RETRY: Duration = Duration::ZERO;
 
 /// The page for one request; `None` for silence.
 pub(super) async fn answer(shared: &Arc<Shared>, from: PeerId, envelope: &Bytes) -> Option<Bytes> {
@@ -85,9 +87,12 @@ async fn show(shared: &Arc<Shared>, request: &ResendRequest) -> Shown {
 
 /// When it is this page's turn: a few threads read, whoever asks.
 async fn read(shared: &Shared, storage: &Storage, request: &ResendRequest) -> Result<Page, Refusal> {
-    let unavailable = Refusal::Unavailable { retry_after: STORE_RETRY };
+    let unreadable = || {
+        storage.counts.unreadable.fetch_add(1, Ordering::Relaxed);
+        Refusal::Unavailable { retry_after: STORE_RETRY }
+    };
     if storage.has_failed() {
-        return Err(unavailable);
+        return Err(unreadable());
     }
     let far_back = looks_far_back(&request.span);
     let _long = if far_back { storage.long_reads.acquire().await.ok() } else { None };
@@ -96,7 +101,7 @@ async fn read(shared: &Shared, storage: &Storage, request: &ResendRequest) -> Re
     let page = blocking(move || storage::read(&*store, &request, most));
     page.await.unwrap_or(Err(StorageError::Broken)).map_err(|error| {
         tracing::error!(%error, "the message store cannot be read");
-        unavailable
+        unreadable()
     })
 }
 

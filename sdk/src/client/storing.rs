@@ -65,6 +65,7 @@ pub(super) struct Counts {
     pub(super) out_of_range: AtomicU64,
     pub(super) evicted: AtomicU64,
     pub(super) unannounced: AtomicU64,
+    pub(super) unreadable: AtomicU64,
 }
 
 /// What a storage node did with messages since it started.
@@ -83,6 +84,8 @@ pub struct StorageCounts {
     pub evicted: u64,
     /// Streams, among those stored, that could not be announced the last time: readers do not find this node for them.
     pub unannounced: u64,
+    /// Readers' requests that were refused because the store could not be read.
+    pub unreadable: u64,
 }
 
 /// Messages of a frame, and their room in the inbox, which is free again once they are stored.
@@ -229,6 +232,7 @@ impl Counts {
             out_of_range: now(&self.out_of_range),
             evicted: now(&self.evicted),
             unannounced: now(&self.unannounced),
+            unreadable: now(&self.unreadable),
         }
     }
 }

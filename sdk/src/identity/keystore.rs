@@ -170,7 +170,7 @@ pub enum KeystoreError {
         path: PathBuf,
     },
     /// The password does not open it.
-    #[error("wrong password for the identity in {}", .path.display())]
+    #[error("wrong passphrase for the identity in {}", .path.display())]
     WrongPassword {
         /// The file.
         path: PathBuf,
