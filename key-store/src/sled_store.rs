@@ -117,6 +117,11 @@ impl SledKeyStore {
         Ok(Self { ledger: Ledger::new(shelf), _lock: lock })
     }
 
+    /// Whether there is a store in `dir` that opens with a key file. What cannot be read is none: opening it tells.
+    pub fn wants_key_file(dir: &Path) -> bool {
+        Header::load(dir).ok().flatten().is_some_and(|header| header.opens_with_key_file())
+    }
+
     /// Lets `new` open the store from now on, and `old` no more. The store must be closed.
     ///
     /// Wraps the data key again and replaces the header, atomically; no record is touched. A new key file is made if it

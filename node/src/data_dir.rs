@@ -82,7 +82,17 @@ impl DataDir {
 
     /// Whether something in it is locked already, with a passphrase unless the key file is there.
     pub(crate) fn in_use(&self) -> bool {
-        self.identity().exists() || self.store().join("header").exists()
+        self.identity().exists() || self.has_store()
+    }
+
+    /// Whether there is a store in it.
+    pub(crate) fn has_store(&self) -> bool {
+        self.store().join("header").exists()
+    }
+
+    /// Whether there is an identity in it; what stands in the way of looking is an error, not a no.
+    pub(crate) fn has_identity(&self) -> Result<bool, DataDirError> {
+        self.identity().try_exists().map_err(|source| DataDirError::Unreadable { folder: self.0.clone(), source })
     }
 }
 
@@ -118,6 +128,8 @@ pub(crate) enum DataDirError {
     NoHome,
     #[error("a restore or change of passphrase of {} cannot be finished", .folder.display())]
     Unfinished { folder: PathBuf, source: StoreError },
+    #[error("cannot look into the data folder {}: {source}; check that it is a folder and its permissions, or name another with --data-dir", .folder.display())]
+    Unreadable { folder: PathBuf, source: io::Error },
     #[error("cannot make the data folder {}: {source}; name another with --data-dir", .folder.display())]
     Create { folder: PathBuf, source: io::Error },
 }

@@ -5,7 +5,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use veilcast::Refusal;
 use veilcast::client::ClientError;
 use veilcast::exchange::{FetchFailure, HistoryPolicyError};
 use veilcast::identity::KeystoreError;
@@ -15,6 +14,7 @@ use veilcast::network::NetworkError;
 use veilcast::permission::{AccessError, GrantError, RegistryError};
 use veilcast::storage::StorageError;
 use veilcast::stream::{StreamId, StreamIdError};
+use veilcast::{Refusal, Timestamp, UserId};
 
 use crate::api_key::ApiKeyError;
 use crate::args::Shared;
@@ -37,6 +37,7 @@ use crate::demo::DemoError;
 use crate::exit::Exit;
 use crate::log::LogError;
 use crate::through::{self, ThroughError};
+use crate::times;
 use crate::unlock::UnlockError;
 
 /// Every way a command can fail.
@@ -52,6 +53,21 @@ pub(crate) enum Failure {
     Runtime(io::Error),
     #[error("there is no identity in {}; make one with: veilcast identity new", .folder.display())]
     NoIdentity { folder: PathBuf },
+    #[error(
+        "the identity of the data folder {} is missing, and what is kept there belongs to it; put identity.json back, restore a backup with: veilcast restore FILE --force, or begin anew under another --data-dir",
+        .folder.display()
+    )]
+    IdentityLost { folder: PathBuf },
+    #[error(
+        "the store of the data folder {} is missing, with its streams, grants and keys; put the folder store back, restore a backup with: veilcast restore FILE --force, or begin anew under another --data-dir",
+        .folder.display()
+    )]
+    StoreLost { folder: PathBuf },
+    #[error(
+        "the key file {} does not open the identity beside it: it is damaged or of another data folder; put back a copy of the right one",
+        .path.display()
+    )]
+    KeyFileMisfit { path: PathBuf },
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]
@@ -82,6 +98,18 @@ pub(crate) enum Failure {
         "nothing is known here of {stream}, so that nobody may publish on it and nothing would be stored; say who decides: --registry grants, or a contract (a stream of your own is made with: veilcast stream create)"
     )]
     StoredUnknown { stream: StreamId },
+    #[error(
+        "the span of time ends ({}) before it begins ({}); check --from and --to; a span such as 30d is so long ago",
+        shown(.to),
+        shown(.from)
+    )]
+    Backwards { from: Timestamp, to: Timestamp },
+    #[error("{stream} would be a stream of somebody else, you are {user}; name the path alone, such as prices")]
+    NotYours { stream: StreamId, user: UserId },
+    #[error("{path:?} is no path of a stream; write names with a slash between them, such as prices or sensors/roof")]
+    NotAPath { path: String },
+    #[error("the database of this data folder cannot be read; see to the disk, and restore a backup if it is damaged")]
+    Database,
     #[error("nothing is stored any more: {0}")]
     StorageFailed(Arc<StorageError>),
     #[error(transparent)]
@@ -160,6 +188,7 @@ impl Failure {
             Self::OutputClosed => Exit::Done,
             Self::StreamId(_) | Self::Key(_) | Self::Log(_) | Self::Config(_) => Exit::Usage,
             Self::RevokedTogether | Self::UnsignedStorage | Self::StoredUnknown { .. } => Exit::Usage,
+            Self::Backwards { .. } | Self::NotYours { .. } | Self::NotAPath { .. } => Exit::Usage,
             Self::KeyInput(error) => error.exit(),
             Self::Chain(error) => error.exit(),
             Self::Care(error) => error.exit(),
@@ -301,9 +330,9 @@ const fn stream_hint(error: &StreamIdError) -> &'static str {
 
 fn client_hint(error: &ClientError) -> Option<&'static str> {
     match error {
-        ClientError::NotPermitted { refusal: Refusal::Unavailable { .. }, .. } => {
-            Some("try again; -v tells what the registry answers (--registry, --rpc)")
-        }
+        ClientError::NotPermitted { refusal: Refusal::Unavailable { .. }, .. } => Some(
+            "take in the stream's record (veilcast grant import) where its owner signs permissions; where a contract decides, try again, -v tells what it answers",
+        ),
         ClientError::NotPermitted { .. } => {
             Some("check the stream id and which --data-dir is used (veilcast identity show); its owner can grant it")
         }
@@ -342,6 +371,11 @@ fn client_hint(error: &ClientError) -> Option<&'static str> {
         ClientError::StreamId(error) => Some(stream_hint(error)),
         _ => None,
     }
+}
+
+/// A moment as it can be typed again.
+fn shown(moment: &Timestamp) -> String {
+    times::show(*moment)
 }
 
 /// What a person or program is told about a failure.

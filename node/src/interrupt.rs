@@ -1,8 +1,57 @@
 //! Ctrl-C and SIGTERM: the first asks for a graceful end, the second does not ask.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use tokio::sync::watch;
 
 use crate::exit::Exit;
+
+/// Signals are somebody else's business: a command's own, which ends gracefully.
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+/// So many parts of the program are in something that a signal must not end.
+static SURVIVING: AtomicUsize = AtomicUsize::new(0);
+
+/// While this lives Ctrl-C does not end the process.
+#[derive(Debug)]
+pub(crate) struct Survive(());
+
+/// Lets the process survive Ctrl-C as long as what is returned lives. Outside of it, Ctrl-C ends the process as ever.
+pub(crate) fn survive() -> Survive {
+    static LISTENER: std::sync::Once = std::sync::Once::new();
+    SURVIVING.fetch_add(1, Ordering::SeqCst);
+    LISTENER.call_once(|| {
+        let (tell, ready) = std::sync::mpsc::channel();
+        std::thread::spawn(move || listen(&tell));
+        // Once it listens, or could not.
+        let _ = ready.recv();
+    });
+    Survive(())
+}
+
+impl Drop for Survive {
+    fn drop(&mut self) {
+        SURVIVING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Once anybody listens to a signal, it ends nothing by itself any more, for the rest of the process.
+#[cfg(unix)]
+fn listen(ready: &std::sync::mpsc::Sender<()>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    runtime.block_on(async {
+        let Ok(mut interrupts) = signal(SignalKind::interrupt()) else { return };
+        let _ = ready.send(());
+        while interrupts.recv().await.is_some() {
+            if SURVIVING.load(Ordering::SeqCst) == 0 && !INSTALLED.load(Ordering::SeqCst) {
+                std::process::exit(Exit::Failed.code().into());
+            }
+        }
+    });
+}
+
+#[cfg(not(unix))]
+fn listen(_: &std::sync::mpsc::Sender<()>) {}
 
 /// Tells every part of a command that the user wants to stop. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -11,6 +60,7 @@ pub(crate) struct Interrupt(watch::Receiver<bool>);
 impl Interrupt {
     /// Starts to listen; from now on the signals no longer kill the process.
     pub(crate) fn install() -> Self {
+        INSTALLED.store(true, Ordering::SeqCst);
         let (tell, heard) = watch::channel(false);
         tokio::spawn(async move {
             signal().await;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use veilcast::Identity;
 use veilcast::audit::AuditLog;
 use veilcast::exchange::HistoryPolicies;
-use veilcast::key_store::{RecordStore, SledKeyStore, Unlock};
+use veilcast::identity::KeystoreError;
+use veilcast::key_store::{KeyStore, RecordStore, SledKeyStore, Unlock};
 use veilcast::permission::{AccessList, Issuer, LocalRegistry, PermissionSource, SignedGrants};
 use veilcast::publisher::GrantLedger;
 
@@ -14,7 +15,7 @@ use crate::chain::{self, ChainFailure};
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::unlock;
+use crate::unlock::{self, UnlockError};
 
 /// Identity and store of one data folder, held by this process alone until dropped.
 pub(crate) struct Session {
@@ -41,6 +42,11 @@ impl Session {
     pub(crate) fn open_with(dir: &DataDir, unlock: &Unlock) -> Result<Self, Failure> {
         // The identity first: a store would be made with whatever passphrase was typed, also a wrong one.
         let identity = load_identity(dir, unlock)?;
+        // A key file is made together with the store, so that where there is only one of them the other was lost. An identity
+        // under a passphrase may have come alone, from elsewhere.
+        if matches!(unlock, Unlock::KeyFile(_)) && !dir.has_store() {
+            return Err(Failure::StoreLost { folder: dir.path().into() });
+        }
         let store = open_store(dir, unlock)?;
         Ok(Self { identity, store })
     }
@@ -53,10 +59,13 @@ impl Session {
             return Err(veilcast::identity::KeystoreError::Exists { path }.into());
         }
         dir.create()?;
-        let fresh = !dir.key_file().exists();
+        let (fresh, known) = (!dir.key_file().exists(), dir.has_store());
         let unlock = unlock::find(&dir, shared.passphrase_file.as_deref())?;
         // The store first: it makes the key file, and a passphrase that is not the store's ends here.
         let store = open_store(&dir, &unlock)?;
+        if known && !is_empty(&store)? {
+            return Err(Failure::IdentityLost { folder: dir.path().into() });
+        }
         if let (true, Unlock::KeyFile(path)) = (fresh, &unlock) {
             output.note("key_file_made", key_file_words(path));
         }
@@ -113,15 +122,42 @@ impl Session {
 
 /// What opens a folder that has an identity, asking for it where there is a terminal.
 pub(crate) fn unlock_identity(dir: &DataDir, shared: &Shared) -> Result<Unlock, Failure> {
-    if !dir.identity().exists() {
-        return Err(Failure::NoIdentity { folder: dir.path().into() });
-    }
+    must_have_identity(dir)?;
     Ok(unlock::find(dir, shared.passphrase_file.as_deref())?)
 }
 
+/// That there is none is said with what to do about it: making another one is of no use where there was one.
+pub(crate) fn must_have_identity(dir: &DataDir) -> Result<(), Failure> {
+    let folder = || dir.path().into();
+    match dir.has_identity()? {
+        true => Ok(()),
+        false if dir.has_store() => Err(Failure::IdentityLost { folder: folder() }),
+        false => Err(Failure::NoIdentity { folder: folder() }),
+    }
+}
+
 fn load_identity(dir: &DataDir, unlock: &Unlock) -> Result<Identity, Failure> {
-    let password = unlock::identity_password(unlock)?;
-    Ok(Identity::load_keystore(&dir.identity(), &password)?)
+    // Nobody typed what a key file holds: if it does not fit, the file is what is wrong.
+    let misfit = |failure: Failure| {
+        let is_misfit = matches!(
+            failure,
+            Failure::Keystore(KeystoreError::WrongPassword { .. })
+                | Failure::Unlock(UnlockError::NotText { .. } | UnlockError::TooLong { .. })
+        );
+        match unlock {
+            Unlock::KeyFile(path) if is_misfit => Failure::KeyFileMisfit { path: path.clone() },
+            _ => failure,
+        }
+    };
+    let password = unlock::identity_password(unlock).map_err(|error| misfit(error.into()))?;
+    Identity::load_keystore(&dir.identity(), &password).map_err(|error| misfit(error.into()))
+}
+
+/// Whether nothing was ever kept in it: then making an identity was interrupted, and may be done again.
+fn is_empty(store: &Arc<SledKeyStore>) -> Result<bool, Failure> {
+    let records = || Arc::clone(store) as Arc<dyn RecordStore>;
+    let streams = LocalRegistry::new(records()).streams()?;
+    Ok(streams.is_empty() && store.scopes()?.is_empty() && SignedGrants::new(records()).streams()?.is_empty())
 }
 
 fn open_store(dir: &DataDir, unlock: &Unlock) -> Result<Arc<SledKeyStore>, Failure> {

@@ -9,10 +9,11 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use veilcast::key_store::Unlock;
+use veilcast::key_store::{SledKeyStore, Unlock};
 use zeroize::Zeroizing;
 
 use crate::data_dir::DataDir;
+use crate::interrupt;
 
 /// The variable a passphrase is read from.
 const VARIABLE: &str = "VEILCAST_PASSPHRASE";
@@ -25,6 +26,9 @@ pub(crate) type Secret = Zeroizing<String>;
 /// Finds what opens `dir`, asking where there is a terminal.
 pub(crate) fn find(dir: &DataDir, passphrase_file: Option<&Path>) -> Result<Unlock, UnlockError> {
     let key_file = dir.key_file();
+    if !key_file.exists() && SledKeyStore::wants_key_file(&dir.store()) {
+        return Err(UnlockError::KeyFileLost { key_file });
+    }
     match given(passphrase_file)? {
         Some(_) if key_file.exists() => Err(UnlockError::KeyFileFolder { key_file }),
         Some(passphrase) => Ok(Unlock::Passphrase(passphrase)),
@@ -114,7 +118,16 @@ pub(crate) fn prompt_new(text: &str) -> Result<Option<Secret>, UnlockError> {
 
 /// Asks at the terminal, unseen.
 pub(crate) fn prompt(text: &str) -> Result<Secret, UnlockError> {
-    rpassword::prompt_password(text).map(Zeroizing::new).map_err(UnlockError::Prompt)
+    // What asks makes the terminal unseeing, and puts it back when it returns: Ctrl-C must not end the process before that.
+    let quiet = interrupt::survive();
+    rpassword::prompt_password(text).map(Zeroizing::new).map_err(|fault| match fault.kind() {
+        io::ErrorKind::Interrupted => {
+            // The signal may still be on its way to whoever listens: the error it became ends the process in its own way.
+            std::mem::forget(quiet);
+            UnlockError::Interrupted
+        }
+        _ => UnlockError::Prompt(fault),
+    })
 }
 
 /// Why the data folder cannot be opened.
@@ -126,6 +139,11 @@ pub(crate) enum UnlockError {
         .key_file.display()
     )]
     KeyFileFolder { key_file: PathBuf },
+    #[error(
+        "the key file of this data folder is missing: {}; put back a copy of it, nothing else opens the folder, or restore a backup with: veilcast restore FILE --force",
+        .key_file.display()
+    )]
+    KeyFileLost { key_file: PathBuf },
     #[error("the data folder {} opens with a passphrase; give it with {VARIABLE} or --passphrase-file", .dir.display())]
     Needed { dir: PathBuf },
     #[error("the first line of {} is empty; put the passphrase there", .path.display())]
@@ -140,6 +158,10 @@ pub(crate) enum UnlockError {
     Read { path: PathBuf, source: io::Error },
     #[error("the two passphrases differ; try again")]
     TypedTwice,
+    #[error(
+        "interrupted; nothing was done, run it again and type the passphrase, or give it with {VARIABLE} or --passphrase-file"
+    )]
+    Interrupted,
     #[error("cannot ask for the passphrase: {0}; give it with {VARIABLE} or --passphrase-file")]
     Prompt(io::Error),
 }

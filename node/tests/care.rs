@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -71,7 +72,7 @@ fn a_backup_restores_identity_keys_streams_and_grants_under_another_passphrase()
     assert_eq!(told(&new, &[of_folder]), before);
     assert!(!new.path().join("store.key").exists() && !new.path().join("placing").exists());
     with(&new, &["key", "list"], &[OF_BACKUP].map(|(_, text)| ("VEILCAST_PASSPHRASE", text)))
-        .failed(1, &["wrong password"]);
+        .failed(1, &["wrong passphrase"]);
 }
 
 #[test]
@@ -142,6 +143,46 @@ fn an_existing_file_is_replaced_only_with_force() {
     assert_eq!(fs::read(&file).unwrap(), b"precious");
     with(&home, &args, &[OF_BACKUP]).ok();
     with(&Home::empty(), &["restore", file.to_str().unwrap()], &[OF_BACKUP]).ok();
+}
+
+#[test]
+fn a_part_of_a_folder_that_was_lost_is_named_and_nothing_is_made_in_its_place() {
+    let (home, _) = seller();
+    let at = |name: &str| home.path().join(name);
+    let away = |name: &str| fs::rename(at(name), at("aside")).unwrap();
+    let back = |name: &str| fs::rename(at("aside"), at(name)).unwrap();
+
+    away("store");
+    home.run(&["key", "list"]).failed(1, &["store of the data folder", "is missing", "veilcast restore"]);
+    assert!(!at("store").exists());
+    back("store");
+
+    away("identity.json");
+    for command in [["key", "list"], ["identity", "show"], ["identity", "new"]] {
+        home.run(&command).failed(1, &["identity of the data folder", "is missing", "identity.json"]);
+    }
+    assert!(!at("identity.json").exists());
+    back("identity.json");
+
+    away("store.key");
+    home.run(&["key", "list"]).failed(1, &["key file", "is missing", "store.key"]);
+    with(&home, &["key", "list"], &[("VEILCAST_PASSPHRASE", "x")]).failed(1, &["key file", "is missing"]);
+    for damaged in ["00112233", &"ab".repeat(32)] {
+        fs::write(at("store.key"), damaged).unwrap();
+        fs::set_permissions(at("store.key"), fs::Permissions::from_mode(0o600)).unwrap();
+        home.run(&["key", "list"]).failed(1, &["store.key", "does not open the identity"]);
+    }
+    fs::remove_file(at("store.key")).unwrap();
+    back("store.key");
+    home.run(&["key", "list"]).ok();
+}
+
+#[test]
+fn making_an_identity_that_was_interrupted_can_be_done_again() {
+    let home = Home::new();
+    fs::remove_file(home.path().join("identity.json")).unwrap();
+    home.run(&["identity", "new"]).ok();
+    home.run(&["stream", "show"]).ok();
 }
 
 #[test]
@@ -249,12 +290,12 @@ fn a_changed_passphrase_opens_identity_and_store_and_the_old_one_neither() {
     with(&home, &["backup", file.to_str().unwrap()], &[old]).ok();
 
     with(&home, &["passphrase", "change"], &[old]).failed(2, &["no new passphrase", "VEILCAST_NEW_PASSPHRASE"]);
-    with(&home, &["passphrase", "change"], &[new, ("VEILCAST_NEW_PASSPHRASE", "x")]).failed(1, &["wrong password"]);
+    with(&home, &["passphrase", "change"], &[new, ("VEILCAST_NEW_PASSPHRASE", "x")]).failed(1, &["wrong passphrase"]);
     assert_eq!(told(&home, &[old]), before);
 
     with(&home, &["passphrase", "change"], &[old, ("VEILCAST_NEW_PASSPHRASE", new.1)]).ok();
     assert_eq!(told(&home, &[new]), before);
-    with(&home, &["stream", "show", &stream], &[old]).failed(1, &["wrong password"]);
+    with(&home, &["stream", "show", &stream], &[old]).failed(1, &["wrong passphrase"]);
     with(&Home::empty(), &["restore", file.to_str().unwrap()], &[old]).ok();
     let left: Vec<_> = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "nothing that the old one opens is left: {left:?}");
@@ -298,7 +339,7 @@ fn killed_at_any_moment_of_a_change_one_passphrase_opens_identity_and_store() {
         assert_eq!(told(&home, &[old]), before);
     }
     assert_eq!(told(&home, &[new]), before);
-    with(&home, &["stream", "show"], &[old]).failed(1, &["wrong password"]);
+    with(&home, &["stream", "show"], &[old]).failed(1, &["wrong passphrase"]);
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn a_passphrase_opens_identity_and_store_and_a_wrong_one_neither() {
     let address = with(&right, &["identity", "new"]).ok();
     assert!(!home.path().join("store.key").exists());
     with(&right, &["stream", "create", "prices"]).ok();
-    with(&wrong, &["stream", "show"]).failed(1, &["wrong password", "VEILCAST_PASSPHRASE"]);
+    with(&wrong, &["stream", "show"]).failed(1, &["wrong passphrase", "VEILCAST_PASSPHRASE"]);
 
     let mut by_variable = home.command(&["stream", "show", "--json"]);
     by_variable.env("VEILCAST_PASSPHRASE", "correct horse");
@@ -92,7 +92,7 @@ fn damaged_files_are_errors_that_name_them_and_nothing_is_changed() {
         ("identity.json", b"{}", &["identity.json", "not a usable keystore"]),
         ("identity.json", b"\xff\xfe", &["identity.json", "not JSON"]),
         ("store/header", b"junk", &["header"]),
-        ("store.key", b"0123", &["wrong password"]),
+        ("store.key", b"0123", &["store.key does not open the identity"]),
     ];
     for (name, content, says) in damages {
         let home = Home::new();
@@ -102,6 +102,47 @@ fn damaged_files_are_errors_that_name_them_and_nothing_is_changed() {
         home.run(&["stream", "show"]).failed(1, says);
         assert_eq!(std::fs::read(&path).unwrap(), content, "{name}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_at_the_prompt_for_a_passphrase_leaves_the_terminal_as_it_was() {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    if Command::new("script").arg("--version").output().is_err() {
+        return; // There is nothing here that makes a terminal.
+    }
+    let home = Home::empty();
+    let mut new = home.command(&["identity", "new"]);
+    new.env("VEILCAST_PASSPHRASE", "rose");
+    run_with(new, b"").ok();
+    let asking = home.command(&["key", "list"]);
+    // Ctrl-C is a character here, as it is to what asks, so that it may be typed before that listens. The shell goes on behind the
+    // prompt, and shows how the terminal is then.
+    let program = asking.get_program().display();
+    let line = format!("stty -isig -icanon; echo ready; '{program}' key list; stty -a; echo end");
+    let mut terminal = Command::new("script");
+    terminal.args(["-q", "-e", "-c", &line, "/dev/null"]).env("SHELL", "/bin/sh");
+    for (name, value) in asking.get_envs() {
+        match value {
+            Some(value) => terminal.env(name, value),
+            None => terminal.env_remove(name),
+        };
+    }
+    let mut process = common::Process::start(terminal, Stdio::piped());
+    let mut keys = process.stdin.take().unwrap();
+    process.stdout.wait_for("ready");
+    let typing = std::thread::spawn(move || {
+        while keys.write_all(b"\x03").and_then(|()| keys.flush()).is_ok() {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    });
+    process.wait();
+    let said = process.stdout.until_end().join("\n");
+    drop(process);
+    typing.join().unwrap();
+    assert!(said.contains("interrupted") && said.contains("end"), "{said}");
+    assert!(said.contains(" echo ") && !said.contains(" -echo "), "{said}");
 }
 
 #[test]

@@ -77,6 +77,11 @@ impl Header {
         Ok(data_key)
     }
 
+    /// Whether a key file opens it, and no passphrase.
+    pub(super) fn opens_with_key_file(&self) -> bool {
+        self.kind == KEY_FILE
+    }
+
     /// The cost a passphrase of this store has, if it has one.
     pub(super) fn passphrase_cost(&self) -> Option<KdfCost> {
         (self.kind == PASSPHRASE).then_some(self.cost)

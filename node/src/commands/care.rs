@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use veilcast::StreamId;
-use veilcast::key_store::portable::PortableError;
+use veilcast::key_store::portable::{Kind, PortableError};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -28,6 +28,17 @@ const NODE_KEY: &str = "node.key";
 pub(crate) enum CareError {
     #[error("{}: {source}", .file.display())]
     File { file: PathBuf, source: PortableError },
+    #[error("{} exists already and was left as it is; name another file, or have it replaced with --force", .file.display())]
+    Exists { file: PathBuf },
+    #[error(
+        "{} is no regular file (a device, a pipe, a link or a folder) and was left as it is; name another",
+        .file.display()
+    )]
+    NotAFile { file: PathBuf },
+    #[error("{} is an export of keys, not a backup; nothing was changed, take it in with: veilcast key import FILE", .file.display())]
+    IsExport { file: PathBuf },
+    #[error("{} is a backup, not an export of keys; nothing was changed, make a data folder of it with: veilcast restore FILE", .file.display())]
+    IsBackup { file: PathBuf },
     #[error("{}: there is no identity in it; nothing was changed, use a backup of a data folder", .file.display())]
     NoIdentity { file: PathBuf },
     #[error(
@@ -72,7 +83,13 @@ impl CareError {
 /// For `map_err`: names the file.
 pub(crate) fn of_file(file: &Path) -> impl FnOnce(PortableError) -> Failure {
     let file = file.to_owned();
-    move |source| CareError::File { file, source }.into()
+    move |source| match source {
+        PortableError::Exists { .. } => CareError::Exists { file }.into(),
+        PortableError::NotAFile { .. } => CareError::NotAFile { file }.into(),
+        PortableError::OtherKind { found: Kind::Keys, .. } => CareError::IsExport { file }.into(),
+        PortableError::OtherKind { .. } => CareError::IsBackup { file }.into(),
+        source => CareError::File { file, source }.into(),
+    }
 }
 
 /// For `map_err`: names what could not be read or written.

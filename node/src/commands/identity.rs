@@ -8,7 +8,7 @@ use crate::data_dir::DataDir;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::session::Session;
+use crate::session::{self, Session};
 
 pub(crate) fn run(command: &IdentityCommand, shared: &Shared, output: Output) -> Result<Exit, Failure> {
     let user = match command {
@@ -24,9 +24,7 @@ pub(crate) fn run(command: &IdentityCommand, shared: &Shared, output: Output) ->
 /// An address is no secret: it stands in the keystore, and only where it does not the passphrase is needed.
 pub(crate) fn address(shared: &Shared) -> Result<UserId, Failure> {
     let dir = DataDir::find(shared.data_dir.as_deref())?;
-    if !dir.identity().exists() {
-        return Err(Failure::NoIdentity { folder: dir.path().into() });
-    }
+    session::must_have_identity(&dir)?;
     match Identity::address_of_keystore(&dir.identity())? {
         Some(user) => Ok(user),
         None => Ok(Session::open(shared)?.identity.user()),
