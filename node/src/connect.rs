@@ -166,6 +166,22 @@ async fn meet(client: &Client, bootstrap: &[Multiaddr], output: Output) -> Resul
     faults.into_iter().next_back().map_or(Ok(()), Err)
 }
 
+/// For a node, which runs on while nobody answers: says which of the nodes that it is to join do not. They are tried again in
+/// the background.
+pub(crate) async fn tell_absent<F>(bootstrap: &[Multiaddr], connect: impl Fn(Multiaddr) -> F, output: Output)
+where
+    F: Future<Output = Result<(), ClientError>>,
+{
+    for address in bootstrap {
+        let fault = match tokio::time::timeout(MEET, connect(address.clone())).await {
+            Ok(Ok(())) => continue,
+            Ok(Err(source)) => ConnectError::Failed { source },
+            Err(_) => ConnectError::Silent { address: address.clone(), waited: MEET.as_secs() },
+        };
+        output.note("bootstrap_failed", format!("{fault}; it is tried again"));
+    }
+}
+
 /// Nobody to join the network at.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -121,6 +121,28 @@ fn ctrl_c_ends_a_node_a_waiting_publisher_and_a_subscriber_with_exit_code_0() {
 }
 
 #[test]
+fn publishing_that_was_interrupted_before_the_end_of_its_input_is_a_failure() {
+    let (_relay_home, _relay, at) = node();
+    let (seller, buyer, stream) = seller_and_buyer();
+    let input = seller.file("lines", "a line\n".repeat(1_000_000).as_bytes());
+    // Before anybody is there, and in the middle.
+    let mut alone = seller.start_with_file(&["publish", &stream, "--listen", LOCAL], &input);
+    alone.stderr.wait_for("waiting");
+    alone.interrupt();
+    assert_eq!(alone.wait(), Some(1), "{:#?}", alone.stderr.all());
+    assert!(alone.stderr.until_end().iter().any(|line| line.contains("interrupted behind 0 messages")));
+
+    let reading = subscribed(&buyer, &stream, &at, &[]);
+    let args = ["publish", &stream, "--bootstrap", &at, "--listen", LOCAL];
+    let mut publishing = seller.start_with_file(&args, &input);
+    reading.stdout.wait_for("a line");
+    publishing.interrupt();
+    assert_eq!(publishing.wait(), Some(1), "{:#?}", publishing.stderr.all());
+    let said = publishing.stderr.until_end();
+    assert!(said.iter().any(|line| line.contains("was not published")), "{said:#?}");
+}
+
+#[test]
 fn ctrl_c_ends_a_publisher_that_stays_and_one_that_waits_for_somebody() {
     let (_relay_home, _relay, at) = node();
     let (seller, buyer, stream) = seller_and_buyer();

@@ -186,6 +186,33 @@ fn stored_messages_are_refused_to_who_has_no_grant_with_exit_code_3() {
 }
 
 #[test]
+fn stored_messages_of_whom_nobody_is_known_to_may_publish_are_a_failure_that_names_the_registry() {
+    let market = Market::open();
+    market.publish("one\ntwo");
+    let args = ["resend", &market.stream, "--bootstrap", &market.at, "--listen", LOCAL, "--last", "5"];
+    let said = market.buyer.run(&args).failed(1, &["0 of 2 stored messages", "--registry grants"]);
+    assert_eq!(said.stdout, "");
+}
+
+#[test]
+fn a_node_says_which_streams_it_has_no_record_of_and_who_of_those_to_join_is_not_there() {
+    let keeper = Home::new();
+    let stream = Home::new().stream("prices");
+    // Nobody listens there: the port was taken a moment ago and given back.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let gone = format!("/ip4/127.0.0.1/tcp/{port}");
+    let args = ["node", "--listen", LOCAL, "--bootstrap", &gone, "--store", &stream];
+    let node = keeper.start(&[&args[..], &SIGNED].concat());
+    node.stderr.wait_for(&format!("no record of {stream}"));
+    node.stderr.wait_for("it is tried again");
+    common::end(node);
+    let home = Home::empty();
+    let relay = home.start(&["node", "--listen", LOCAL, "--bootstrap", &gone]);
+    relay.stderr.wait_for("it is tried again");
+    common::end(relay);
+}
+
+#[test]
 fn resend_says_what_it_needs() {
     let home = Home::new();
     let stream = home.stream("prices");

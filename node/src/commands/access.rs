@@ -11,25 +11,48 @@ use crate::failure::{Failure, STOP_IT_FIRST};
 use crate::output::Output;
 use crate::session::Session;
 
+/// So many streams are named to choose from.
+const SHOWN: usize = 5;
+
 pub(crate) fn run(command: &AccessCommand, shared: &Shared, output: Output) -> Result<Exit, Failure> {
-    let lists = Session::open(shared).map_err(|failure| failure.where_in_use(STOP_IT_FIRST))?.access();
+    let session = Session::open(shared).map_err(|failure| failure.where_in_use(STOP_IT_FIRST))?;
+    let lists = session.access();
     match command {
-        AccessCommand::Allow(args) => set(args, Rule::Allow, &lists, output)?,
-        AccessCommand::Deny(args) => set(args, Rule::Deny, &lists, output)?,
+        AccessCommand::Allow(args) => set(args, Rule::Allow, &session, output)?,
+        AccessCommand::Deny(args) => set(args, Rule::Deny, &session, output)?,
         AccessCommand::Clear(args) => clear(args, &lists, output)?,
         AccessCommand::Show(args) => show(&args.stream, &lists, output)?,
     }
     Ok(Exit::Done)
 }
 
-fn set(args: &ListedArgs, rule: Rule, lists: &AccessList, output: Output) -> Result<(), Failure> {
-    lists.set(&args.stream, args.user, rule, now())?;
+fn set(args: &ListedArgs, rule: Rule, session: &Session, output: Output) -> Result<(), Failure> {
+    if let Some(doubt) = doubt(&args.stream, session)? {
+        output.note("unknown_stream", doubt);
+    }
+    session.access().set(&args.stream, args.user, rule, now())?;
     let said = match rule {
         Rule::Allow => "is served where the registry allows it, and of others only who is allowed by name",
         Rule::Deny => "is given no more keys",
     };
     let json = json!({ "stream": args.stream.as_str(), "user": args.user.to_string(), "rule": word(rule) });
     output.result(format!("{} {said} of {}", args.user, args.stream), &json)
+}
+
+/// A list can be made for any stream, for a registry may know it that is elsewhere. But one that has others of its owner here beside it
+/// is likely to be mistyped.
+fn doubt(stream: &StreamId, session: &Session) -> Result<Option<String>, Failure> {
+    let mut known: Vec<StreamId> = session.registry().streams()?.into_iter().map(|(stream, _)| stream).collect();
+    known.extend(session.signed_grants().streams()?);
+    known.retain(|known| known.owner() == stream.owner() && stream.owner().is_some());
+    if known.is_empty() || known.contains(stream) {
+        return Ok(None);
+    }
+    known.sort();
+    known.dedup();
+    let shown: Vec<&str> = known.iter().take(SHOWN).map(StreamId::as_str).collect();
+    let more = if known.len() > SHOWN { ", ..." } else { "" };
+    Ok(Some(format!("nothing is known here of {stream}; known of its owner: {}{more}", shown.join(", "))))
 }
 
 fn clear(args: &ClearArgs, lists: &AccessList, output: Output) -> Result<(), Failure> {

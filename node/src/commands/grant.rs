@@ -28,6 +28,12 @@ pub(crate) fn run(command: &GrantCommand, shared: &Shared, output: Output) -> Re
         GrantCommand::Import(_) => IMPORT_MEANWHILE,
         _ => STOP_IT_FIRST,
     };
+    if let GrantCommand::Show(args) = command
+        && show::is_line(&args.what)
+    {
+        // Whoever has a line can look at it: that takes no data folder.
+        return show::line(&args.what, output).map(|()| Exit::Done);
+    }
     let session = Session::open(shared).map_err(|failure| failure.where_in_use(in_use))?;
     match command {
         GrantCommand::Issue(args) => issue(&args.period, &session, output)?,

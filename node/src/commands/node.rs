@@ -5,12 +5,13 @@ mod keypair;
 mod store;
 
 use serde_json::json;
-use veilcast::client::{Multiaddr, PeerId, Relay};
+use veilcast::client::{ClientError, Multiaddr, PeerId, Relay};
 
 pub(crate) use keypair::NodeKeyError;
 pub(crate) use store::must_be_known;
 
 use crate::args::{NodeArgs, Shared};
+use crate::connect;
 use crate::data_dir::DataDir;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -32,18 +33,30 @@ pub(crate) async fn run(args: NodeArgs, shared: Shared, output: Output, mut stop
     for address in listen_on(&args) {
         builder = builder.listen(address);
     }
-    for address in args.bootstrap {
-        builder = builder.bootstrap(address);
+    for address in &args.bootstrap {
+        builder = builder.bootstrap(address.clone());
     }
     let Some(started) = stop.or(builder.start()).await else { return Ok(Exit::Done) };
     let relay = started?;
     let outcome = announce(relay.addresses().await, relay.peer_id(), output);
     if outcome.is_ok() {
-        stop.wait().await;
+        tokio::select! {
+            () = stop.wait() => {}
+            () = missed(&args.bootstrap, |address| relay.connect(address), output) => {}
+        }
         output.note("stopping", "stopping");
     }
     let _ = tokio::time::timeout(std::time::Duration::from_secs(3), relay.stop()).await;
     outcome.map(|()| Exit::Done)
+}
+
+/// Says who is not there, and never returns.
+async fn missed<F>(bootstrap: &[Multiaddr], connect: impl Fn(Multiaddr) -> F, output: Output)
+where
+    F: Future<Output = Result<(), ClientError>>,
+{
+    connect::tell_absent(bootstrap, connect, output).await;
+    std::future::pending().await
 }
 
 fn listen_on(args: &NodeArgs) -> Vec<Multiaddr> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::mpsc;
 use veilcast::client::{Client, ClientConfig, ClientError, Multiaddr};
 use veilcast::key_store::{KeyOrigin, KeyStore, SledKeyStore};
 use veilcast::permission::RegistryError;
@@ -28,6 +29,8 @@ use crate::session::Session;
 
 /// How long to wait for somebody to publish to, where a bootstrap node was named and nothing else was said.
 const WAIT: Duration = Duration::from_secs(10);
+/// An input that has another line gives it within this time.
+const NEXT_LINE: Duration = Duration::from_millis(300);
 
 pub(crate) async fn run(
     args: PublishArgs,
@@ -42,13 +45,22 @@ pub(crate) async fn run(
     let store = session.store.clone();
     let Some(started) = stop.or(connect::start_publisher(session, &args.network, &args.registry, config, output)).await
     else {
-        return Ok(Exit::Done);
+        output.note("interrupted", "interrupted; nothing was published");
+        return Ok(Exit::Failed);
     };
     let client = started?;
-    let mut publishing = Publishing { client: &client, store, args: &args, part, output, published: 0 };
+    let lines = lines::read(std::io::stdin(), ClientConfig::default().max_payload);
+    let mut publishing =
+        Publishing { client: &client, store, args: &args, part, output, lines, in_hand: false, published: 0 };
     let outcome = stop.or(publishing.all()).await;
+    let mut is_cut_short = false;
     if outcome.is_none() {
         output.note("stopping", "stopping");
+        is_cut_short = publishing.is_cut_short().await;
+        if is_cut_short {
+            let text = format!("interrupted behind {}; what else stdin has was not published", publishing.count());
+            output.note("interrupted", text);
+        }
         let _ = tokio::time::timeout(Duration::from_secs(2), client.flush()).await;
     }
     let summary = publishing.summary();
@@ -59,7 +71,8 @@ pub(crate) async fn run(
     } else {
         output.note("done", summary)
     }
-    Ok(Exit::Done)
+    // A script must see that there is more to publish.
+    Ok(if is_cut_short { Exit::Failed } else { Exit::Done })
 }
 
 /// Where the messages go. Refusals come from here, before anything is sent or waited for.
@@ -94,6 +107,10 @@ struct Publishing<'a> {
     args: &'a PublishArgs,
     part: StreamPart,
     output: Output,
+    /// Read ahead.
+    lines: mpsc::Receiver<Result<Vec<u8>, LineError>>,
+    /// One of them is being published.
+    in_hand: bool,
     published: u64,
 }
 
@@ -136,15 +153,20 @@ impl Publishing<'_> {
     }
 
     async fn lines(&mut self) -> Result<(), Failure> {
-        let limit = ClientConfig::default().max_payload;
-        let mut lines = lines::read(std::io::stdin(), limit);
         self.output.note("publishing", format!("publishing lines of stdin as {} to {}", self.client.user(), self.part));
-        while let Some(line) = lines.recv().await {
+        while let Some(line) = self.lines.recv().await {
             let payload = payload(line.map_err(PublishError::Line)?);
+            self.in_hand = true;
             self.line(payload).await?;
+            self.in_hand = false;
             self.published += 1;
         }
         Ok(())
+    }
+
+    /// Whether stdin had more than was published. An input that is quiet for now, such as a log that is followed, had not.
+    async fn is_cut_short(&mut self) -> bool {
+        self.in_hand || matches!(tokio::time::timeout(NEXT_LINE, self.lines.recv()).await, Ok(Some(_)))
     }
 
     /// One message, as soon as the registry can be asked: that it cannot be for a while is not the end.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use veilcast::client::{Client, ClientConfig, Delivery, Replay, SlowReader, Subscription};
 use veilcast::subscriber::StorageFault;
-use veilcast::{Event, Message, Refusal, Timestamp};
+use veilcast::{Event, Message, Refusal};
 
 use super::subscribe::{events, print};
+use super::{partitions, past_span};
 use crate::args::{ResendArgs, Shared};
 use crate::chain;
-use crate::commands::now;
 use crate::connect;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -33,6 +33,8 @@ pub(crate) async fn run(
     mut stop: Interrupt,
 ) -> Result<Exit, Failure> {
     let session = Session::open(&shared)?;
+    let replay = replay(&args)?;
+    partitions::must_exist(&args.stream, &args.partition, &args.registry, &session).await?;
     let Some(verified) = stop.or(chain::verify(&args.registry)).await else { return Ok(Exit::Failed) };
     verified?;
     let Some(started) = stop.or(connect::start(session, &args.network, &args.registry, config(&args), output)).await
@@ -41,7 +43,7 @@ pub(crate) async fn run(
     };
     let client = started?;
     let mut out = LineWriter::start();
-    let outcome = stop.or(read(&client, &args, output, &mut out)).await;
+    let outcome = stop.or(read(&client, &args, replay, output, &mut out)).await;
     let outcome = match outcome {
         Some(Ok(seen)) => out.finish().await.and_then(|()| seen.verdict()),
         Some(Err(failure)) => Err(failure),
@@ -63,19 +65,21 @@ fn config(args: &ResendArgs) -> ClientConfig {
     config
 }
 
-fn replay(args: &ResendArgs) -> Replay {
-    let (now, end) = (now(), Timestamp::from_millis(u64::MAX));
-    let from = args.from.map_or(Timestamp::ZERO, |from| from.in_the_past(now));
-    let replay = match args.last {
-        Some(n) => Replay::last(n),
-        None => Replay::range(from, args.to.map_or(end, |to| to.in_the_past(now))),
-    };
-    args.publisher.map_or(replay, |publisher| replay.publisher(publisher))
+fn replay(args: &ResendArgs) -> Result<Replay, Failure> {
+    let (from, to) = past_span(args.from, args.to)?;
+    let replay = args.last.map_or_else(|| Replay::range(from, to), Replay::last);
+    Ok(args.publisher.map_or(replay, |publisher| replay.publisher(publisher)))
 }
 
-async fn read(client: &Client, args: &ResendArgs, output: Output, out: &mut LineWriter) -> Result<Seen, Failure> {
+async fn read(
+    client: &Client,
+    args: &ResendArgs,
+    replay: Replay,
+    output: Output,
+    out: &mut LineWriter,
+) -> Result<Seen, Failure> {
     let bar = bar(args, output);
-    let (mut seen, replay) = (Seen::new(), replay(args));
+    let mut seen = Seen::new();
     let outcome = async {
         if args.partition.is_empty() {
             return follow(client.resend(&args.stream, replay).await?, &mut seen, &bar, output, out).await;
@@ -145,6 +149,10 @@ struct Seen {
     read: u64,
     complete: bool,
     unread: u64,
+    /// Stored messages that came, read or not.
+    stored: u64,
+    /// Somebody's messages were passed over: who may publish is not known here, or not he.
+    ignored: Option<Refusal>,
     /// By a publisher, of keys.
     refused: Option<Refusal>,
     /// By a storage node: one among others, who may say what it likes.
@@ -153,12 +161,16 @@ struct Seen {
 
 impl Seen {
     const fn new() -> Self {
-        Self { read: 0, complete: true, unread: 0, refused: None, denied: None }
+        Self { read: 0, complete: true, unread: 0, stored: 0, ignored: None, refused: None, denied: None }
     }
 
     fn note(&mut self, event: &Event) {
         match event {
-            Event::HistoryEnd { complete, .. } => self.complete &= complete,
+            Event::HistoryEnd { complete, messages, .. } => {
+                self.complete &= complete;
+                self.stored += *messages;
+            }
+            Event::NotAPublisher { refusal, .. } => self.ignored = Some(*refusal),
             Event::StorageFault { fault: StorageFault::Refused(refusal), .. } => self.denied = Some(*refusal),
             Event::KeyRefused { refusal, .. } => self.refused = Some(*refusal),
             Event::Unread { messages, .. } => self.unread += messages,
@@ -170,7 +182,11 @@ impl Seen {
     /// counts for nothing where another was read to its end.
     fn verdict(&self) -> Result<Exit, Failure> {
         match self.refused.or(self.denied.filter(|_| !self.complete)) {
+            Some(Refusal::Unavailable { .. }) if self.read == 0 => Err(ResendError::Unavailable.into()),
             Some(refusal) if self.read == 0 => Err(ResendError::Refused { refusal }.into()),
+            _ if self.read == 0 && self.stored > 0 && self.ignored.is_some() => {
+                Err(ResendError::Ignored { stored: self.stored }.into())
+            }
             _ if self.read == 0 && self.unread > 0 => Err(ResendError::NoKeys { messages: self.unread }.into()),
             _ if !self.complete => Err(ResendError::Incomplete.into()),
             _ => Ok(Exit::Done),
@@ -185,9 +201,17 @@ pub(crate) enum ResendError {
     #[error("refused ({}); ask the stream's owner for a grant: veilcast stream grant STREAM YOUR-ADDRESS", events::reason(.refusal))]
     Refused { refusal: Refusal },
     #[error(
+        "no storage node can answer now: its store cannot be read, or it cannot tell who may read; tell whoever runs it, or name another node with --bootstrap"
+    )]
+    Unavailable,
+    #[error(
         "none of {messages} stored messages can be read without their keys; run it again while their publisher is running"
     )]
     NoKeys { messages: u64 },
+    #[error(
+        "0 of {stored} stored messages could be read: that their publisher may publish is not known here; say who decides: --registry grants where the stream's owner signs permissions, or a contract"
+    )]
+    Ignored { stored: u64 },
     #[error("no storage node could be read to its end; run it again, with --from where the last line was published")]
     Incomplete,
 }
@@ -196,7 +220,7 @@ impl ResendError {
     pub(crate) const fn exit(&self) -> Exit {
         match self {
             Self::Refused { .. } => Exit::Refused,
-            Self::NoKeys { .. } | Self::Incomplete => Exit::Failed,
+            Self::Unavailable | Self::NoKeys { .. } | Self::Ignored { .. } | Self::Incomplete => Exit::Failed,
         }
     }
 }

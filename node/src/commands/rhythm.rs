@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 use veilcast::publisher::{Every, KeyPolicy};
 
+use crate::times;
+
 /// One sentence part for each rhythm that there is; empty where the key never changes by itself.
 pub(crate) fn in_words(policy: KeyPolicy) -> String {
     let part = |word: &str, every: Every| (!every.is_never()).then(|| format!("{word} every {}", words(every)));
@@ -20,8 +22,9 @@ pub(crate) fn in_json(policy: KeyPolicy) -> Value {
 }
 
 fn words(every: Every) -> String {
-    let messages = every.messages.map(|count| format!("{count} messages"));
-    let time = every.time.and_then(|span| jiff::SignedDuration::try_from(span).ok()).map(|span| format!("{span:#}"));
+    let messages =
+        every.messages.map(|count| if count.get() == 1 { "message".into() } else { format!("{count} messages") });
+    let time = every.time.map(times::show_span);
     messages.into_iter().chain(time).collect::<Vec<_>>().join(" or ")
 }
 
@@ -35,7 +38,11 @@ mod tests {
     fn a_policy_reads_as_a_sentence() {
         let rotate_every = Every { time: Some(Duration::from_secs(5400)), ..Every::messages(1000) };
         let policy = KeyPolicy { rotate_every, rekey_every: Every::time(Duration::from_secs(86_400)) };
-        assert_eq!(in_words(policy), "rotates every 1000 messages or 1h 30m, rekeys every 24h");
+        assert_eq!(in_words(policy), "rotates every 1000 messages or 90m, rekeys every 1d");
         assert_eq!(in_words(KeyPolicy::default()), "");
+        assert_eq!(
+            in_words(KeyPolicy { rotate_every: Every::messages(1), ..policy }),
+            "rotates every message, rekeys every 1d"
+        );
     }
 }

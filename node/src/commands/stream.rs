@@ -56,7 +56,7 @@ fn names_storage(command: &StreamCommand) -> bool {
 }
 
 fn create(args: &CreateArgs, kept: Kept, session: &Session, output: Output) -> Result<(), Failure> {
-    let stream = StreamId::of(session.identity.user(), &args.path)?;
+    let stream = own(session.identity.user(), &args.path)?;
     match kept {
         Kept::Local => create_here(args, &stream, &session.registry())?,
         Kept::Grants => create_signed(args, &stream, session)?,
@@ -66,6 +66,20 @@ fn create(args: &CreateArgs, kept: Kept, session: &Session, output: Output) -> R
     json["history"] = history::word(session.histories().of(&stream)?).into();
     json["key_policy"] = rhythm::in_json(KeyPolicy::load(&*session.store, &stream)?);
     output.result(&stream, &json)
+}
+
+/// The stream that is to be made: a path of one's own, or its whole id. What only looks like a path would be part of its name for
+/// good.
+fn own(user: UserId, path: &str) -> Result<StreamId, Failure> {
+    let owner = path.split_once('/').filter(|(first, _)| first.starts_with("0x"));
+    if let Some(Ok(owner)) = owner.map(|(first, _)| first.parse::<UserId>()) {
+        let stream = path.parse()?;
+        return if owner == user { Ok(stream) } else { Err(Failure::NotYours { stream, user }) };
+    }
+    if path.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        return Err(Failure::NotAPath { path: path.into() });
+    }
+    Ok(StreamId::of(user, path)?)
 }
 
 fn create_here(args: &CreateArgs, stream: &StreamId, registry: &LocalRegistry) -> Result<(), Failure> {

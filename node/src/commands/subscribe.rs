@@ -11,6 +11,7 @@ use veilcast::client::{Client, ClientConfig, Delivery, Replay, SlowReader, Subsc
 use veilcast::key_store::KeyId;
 use veilcast::{Event, Refusal, UserId};
 
+use super::partitions;
 use crate::args::{Shared, SubscribeArgs};
 use crate::chain;
 use crate::connect;
@@ -31,6 +32,7 @@ pub(crate) async fn run(
     mut stop: Interrupt,
 ) -> Result<Exit, Failure> {
     let session = Session::open(&shared)?;
+    partitions::must_exist(&args.stream, &args.partition, &args.registry, &session).await?;
     let Some(verified) = stop.or(chain::verify(&args.registry)).await else { return Ok(Exit::Done) };
     verified?;
     let Some(started) = stop.or(connect::start(session, &args.network, &args.registry, config(&args), output)).await
@@ -61,6 +63,11 @@ fn config(args: &SubscribeArgs) -> ClientConfig {
 }
 
 async fn read(client: &Client, args: &SubscribeArgs, output: Output, out: &mut LineWriter) -> Result<(), Failure> {
+    if args.network.bootstrap.is_empty() {
+        let at: Vec<String> = client.addresses().await.iter().map(ToString::to_string).collect();
+        let text = format!("no --bootstrap: nothing comes before somebody connects to {}", at.join(" or "));
+        output.note("alone", text);
+    }
     let mut subscription = subscribe(client, args).await?;
     let mut progress = Progress { histories: if args.last.is_some() { parts(args) } else { 0 }, ..Progress::default() };
     output.note("subscribed", format!("subscribed to {} as {}; waiting for messages", args.stream, client.user()));

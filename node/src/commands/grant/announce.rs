@@ -32,13 +32,20 @@ pub(crate) async fn run(
         return Err(AnnounceError::Nothing.into());
     }
     streams.iter().try_for_each(|stream| must_be_known(stream, &session))?;
+    if args.network.bootstrap.is_empty() && args.network.listen.is_empty() {
+        return Err(AnnounceError::Alone.into());
+    }
     let grants = session.signed_grants();
     let builder = Client::builder(session.identity).store(session.store).signed_grants();
-    let Some(joined) = stop.or(connect::join(builder, &args.network, output)).await else { return Ok(Exit::Failed) };
+    let interrupted = || {
+        output.note("interrupted", "interrupted; what was announced so far stays announced");
+        Ok(Exit::Failed)
+    };
+    let Some(joined) = stop.or(connect::join(builder, &args.network, output)).await else { return interrupted() };
     let client = joined?;
     let outcome = stop.or(announce(&client, &streams)).await;
     connect::leave(&client).await;
-    let Some(outcome) = outcome else { return Ok(Exit::Failed) };
+    let Some(outcome) = outcome else { return interrupted() };
     let (mut lines, mut all) = (Vec::new(), Vec::new());
     for (stream, peers) in streams.iter().zip(outcome?) {
         let version = grants.record(stream)?.map(|(record, _)| record.version);
@@ -72,6 +79,8 @@ async fn announce(client: &Client, streams: &[StreamId]) -> Result<Vec<usize>, F
 pub(crate) enum AnnounceError {
     #[error("there is no record of a stream of yours; make one with: veilcast stream create PATH --registry grants")]
     Nothing,
+    #[error("nobody can be asked to keep records; name a node that does with --bootstrap")]
+    Alone,
     #[error("nobody took the record of {stream}; name a node that keeps records with --bootstrap")]
     Nobody { stream: StreamId },
 }

@@ -13,15 +13,17 @@ use crate::output::Output;
 use crate::session::Session;
 
 pub(super) fn run(args: &GrantShowArgs, session: &Session, output: Output) -> Result<(), Failure> {
-    if args.what.trim_start().starts_with("veilcast-") {
-        return line(&args.what, output);
-    }
     let id = StreamId::new(&args.what)?;
     if args.lines { lines(&id, args.user, session, output) } else { stream(&id, args.user, session, output) }
 }
 
+/// Whether it is a line, and not a stream's id.
+pub(super) fn is_line(what: &str) -> bool {
+    what.trim_start().starts_with("veilcast-")
+}
+
 /// A line by itself: whether it was taken back is in the records of others.
-fn line(text: &str, output: Output) -> Result<(), Failure> {
+pub(super) fn line(text: &str, output: Output) -> Result<(), Failure> {
     let (what, now) = (Statement::read(&from_line(text)?)?, now());
     output.result(words::statement(&what, now), &words::statement_in_json(&what, now))
 }

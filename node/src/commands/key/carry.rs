@@ -11,7 +11,7 @@ use veilcast::{StreamId, UserId};
 use crate::args::{KeyExportArgs, KeyImportArgs, Shared};
 use crate::commands::care::bar::Bar;
 use crate::commands::care::{CareError, of_file, passphrases};
-use crate::commands::now;
+use crate::commands::past_span;
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -28,11 +28,8 @@ pub(super) fn export(args: &KeyExportArgs, shared: &Shared, output: Output) -> R
         }
         scopes.extend(of_stream);
     }
-    let now = now();
-    let range = TimeRange {
-        from: args.from.map_or(0, |from| from.in_the_past(now).as_millis()),
-        to: args.to.map_or(u64::MAX, |to| to.in_the_past(now).as_millis()),
-    };
+    let (from, to) = past_span(args.from, args.to)?;
+    let range = TimeRange { from: from.as_millis(), to: to.as_millis() };
     let passphrase = passphrases::for_new(&args.passphrase, folders.as_ref())?;
     let mut bar = Bar::new(output);
     let watch = &mut |progress| bar.show(progress);

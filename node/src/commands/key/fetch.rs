@@ -9,7 +9,7 @@ use veilcast::exchange::AskFailure;
 use veilcast::{StreamId, Timestamp, UserId};
 
 use crate::args::{KeyFetchArgs, Shared};
-use crate::commands::now;
+use crate::commands::{now, past_span};
 use crate::connect;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -106,15 +106,14 @@ async fn follow(
 }
 
 impl Wanted {
-    fn of(args: &KeyFetchArgs, me: UserId) -> Result<Self, KeyFetchError> {
-        let (stream, now) = (args.stream.clone(), now());
+    fn of(args: &KeyFetchArgs, me: UserId) -> Result<Self, Failure> {
+        let stream = args.stream.clone();
         let owner = || args.stream.owner().ok_or_else(|| KeyFetchError::NoAddress { stream: stream.clone() });
         let publisher = args.publisher.map_or_else(owner, Ok)?;
         if publisher == me {
-            return Err(KeyFetchError::Mine);
+            return Err(KeyFetchError::Mine.into());
         }
-        let from = args.from.map_or(Timestamp::ZERO, |from| from.in_the_past(now));
-        let to = args.to.map_or(Timestamp::from_millis(u64::MAX), |to| to.in_the_past(now));
+        let (from, to) = past_span(args.from, args.to)?;
         Ok(Self { stream, publisher, from, to })
     }
 

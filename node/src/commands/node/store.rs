@@ -38,6 +38,7 @@ pub(super) async fn run(
     }
     let session = Session::open(shared)?;
     must_be_known(&args.store, &args.registry, &session)?;
+    let unknown = without_record(&args, &session)?;
     let limits = StorageLimits::default().max_bytes(args.store_size).max_age(args.store_age);
     let store = Arc::new(SledMessageStore::open(&dir.messages(), limits)?);
     let mut builder = connect::node(session, &args.registry)?.keypair(keypair).relay();
@@ -52,8 +53,15 @@ pub(super) async fn run(
     let client = started?;
     let mut outcome = super::announce(client.addresses().await, client.peer_id(), output);
     if outcome.is_ok() {
+        for stream in &unknown {
+            let text = format!(
+                "there is no record of {stream} here yet; nothing of it is kept until one comes (veilcast grant import, or a subscriber or publisher that has it)"
+            );
+            output.note("no_record", text);
+        }
         outcome = tokio::select! {
             () = stop.wait() => leave(&client, output).await,
+            () = super::missed(&args.bootstrap, |address| client.connect(address), output) => Ok(()),
             error = client.storage_failed() => Err(Failure::StorageFailed(error)),
             failed = watch(&client, output) => failed,
         };
@@ -73,6 +81,21 @@ pub(crate) fn must_be_known(stored: &[StreamId], registry: &RegistryArgs, sessio
         Some(stream) => Err(Failure::StoredUnknown { stream: stream.clone() }),
         None => Ok(()),
     }
+}
+
+/// Where owners sign permissions, nobody may publish on a stream whose record is not here: it may still come.
+fn without_record(args: &NodeArgs, session: &Session) -> Result<Vec<StreamId>, Failure> {
+    if !matches!(args.registry.named(), Registry::Kept(Kept::Grants)) {
+        return Ok(Vec::new());
+    }
+    let grants = session.signed_grants();
+    let mut unknown = Vec::new();
+    for stream in &args.store {
+        if grants.record(stream)?.is_none() {
+            unknown.push(stream.clone());
+        }
+    }
+    Ok(unknown)
 }
 
 async fn leave(client: &Client, output: Output) -> Result<(), Failure> {
@@ -113,6 +136,11 @@ fn warn(before: &StorageCounts, now: &StorageCounts, output: Output) {
             "a message was not stored: it is older than --store-age, or dated more than an hour ahead of this clock";
         output.note("storage_out_of_range", text);
     }
+    if first(before.unreadable, now.unreadable) {
+        let text = "a reader was refused: the message store cannot be read; see to the disk and to the folder messages \
+            (-v tells more), or move it away to begin with an empty one";
+        output.note("storage_unreadable", text);
+    }
     if first(before.unannounced, now.unannounced) {
         let text =
             format!("{} streams are kept, but readers do not find them here: too many for one node", now.unannounced);
@@ -130,6 +158,7 @@ async fn tell(client: &Client, output: Output) -> Result<(), Failure> {
         (counts.unchecked, "not to be checked"),
         (counts.out_of_range, "out of range"),
         (counts.evicted, "given up"),
+        (counts.unreadable, "requests refused because the store cannot be read"),
     ];
     let more: String = more.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!(", {n} {what}")).collect();
     let text = format!(
@@ -141,6 +170,7 @@ async fn tell(client: &Client, output: Output) -> Result<(), Failure> {
         "event": "storage", "messages": state.messages, "bytes": state.bytes, "oldest": oldest, "newest": newest,
         "stored": counts.stored, "refused": counts.refused, "unchecked": counts.unchecked,
         "out_of_range": counts.out_of_range, "evicted": counts.evicted, "unannounced": counts.unannounced,
+        "unreadable": counts.unreadable,
     });
     output.event(text, &json);
     Ok(())

@@ -63,12 +63,13 @@ struct Office<'a> {
 impl Office<'_> {
     /// Makes the stream, and sets it up. What an earlier run that broke off did is not done again.
     async fn create(&self, args: &CreateArgs) -> Result<(), Failure> {
-        let stream = StreamId::of(self.identity.user(), &args.path)?;
+        let stream = super::own(self.identity.user(), &args.path)?;
         let keeps = self.keeps(args.rhythm.is_given() || args.history.is_some())?;
         let known = self.registry.stream_info(&stream, now()).await.map_err(ChainFailure::from)?;
         match &known {
             None => {
-                let action = Action::CreateStream { path: args.path.clone(), partitions: args.partitions };
+                let path = stream.as_str().split_once('/').map_or("", |(_, path)| path).to_owned();
+                let action = Action::CreateStream { path, partitions: args.partitions };
                 self.spend(action).await?;
             }
             Some(info) if info.partitions != args.partitions => {

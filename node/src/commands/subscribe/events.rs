@@ -42,7 +42,10 @@ pub(crate) fn in_words(event: &Event) -> String {
             format!("{} of {publisher} waited too long for a key and were dropped", messages(*dropped))
         }
         Event::NotAPublisher { publisher, refusal } => {
-            format!("ignored messages of {publisher}, who may not publish here ({})", reason(refusal))
+            let reason = reason(refusal);
+            format!(
+                "ignored messages of {publisher}, who may not publish here as far as --registry knows ({reason}); where the owner signs permissions: --registry grants"
+            )
         }
         Event::StorageFault { node, fault } => format!("storage node {node}: {}", storage_fault(fault)),
         Event::HistoryEnd { messages, complete } => {
@@ -101,6 +104,9 @@ pub(crate) fn in_json(event: &Event) -> Value {
 
 fn storage_fault(fault: &StorageFault) -> String {
     match fault {
+        StorageFault::Refused(Refusal::Unavailable { .. }) => {
+            "cannot answer now: its store cannot be read, or it cannot tell who may read".into()
+        }
         StorageFault::Refused(refusal) => format!("refused ({})", reason(refusal)),
         other => other.to_string(),
     }
