@@ -44,6 +44,9 @@ pub(crate) use stream::{
     CreateArgs, GrantArgs, RevokeArgs, SetArgs, ShowArgs, StreamCommand, SubscribersArgs, parse_history,
 };
 
+/// No line of the examples is longer, so that none is cut in two where somebody copies it.
+const HELP_WIDTH: usize = 134;
+
 const EXAMPLES: &str = "\
 Examples:
   veilcast demo                                   see it all happen on this machine, in a few seconds
@@ -61,7 +64,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the publisher.";
 
 /// Encrypted data streams that can be sold: keys go only to those who may read, relays carry ciphertext.
 #[derive(Debug, Parser)]
-#[command(name = "veilcast", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "veilcast", version, after_help = EXAMPLES, arg_required_else_help = true, term_width = HELP_WIDTH)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) shared: Shared,
@@ -183,6 +186,22 @@ mod tests {
             if command.get_subcommands().count() == 0 && command.get_name() != "help" {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.contains("Example"), "{} has no examples", command.get_name());
+                for line in help.lines() {
+                    assert!(line.chars().count() <= HELP_WIDTH, "{}: {line}", command.get_name());
+                }
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn only_options_about_a_contract_stand_under_its_heading() {
+        fn check(command: &clap::Command) {
+            for arg in command.get_arguments().filter(|arg| arg.get_help_heading() == Some(registry::CHAIN)) {
+                let name = arg.get_id().as_str();
+                let known = ["rpc", "agree", "confirmations", "from_block", "yes"];
+                assert!(known.contains(&name), "{}: {name}", command.get_name());
             }
             command.get_subcommands().for_each(check);
         }

@@ -11,6 +11,7 @@ pub(crate) mod history;
 pub(crate) mod identity;
 pub(crate) mod key;
 pub(crate) mod node;
+pub(crate) mod partitions;
 pub(crate) mod publish;
 pub(crate) mod resend;
 pub(crate) mod rhythm;
@@ -32,6 +33,7 @@ use crate::interrupt::Interrupt;
 use crate::log;
 use crate::output::Output;
 use crate::{daemon, through};
+use crate::times::When;
 
 /// How long work that was under way may take to end.
 const SHUTDOWN: Duration = Duration::from_secs(2);
@@ -113,6 +115,17 @@ where
     let outcome = runtime.block_on(async { command(Interrupt::install()).await });
     runtime.shutdown_timeout(SHUTDOWN);
     outcome
+}
+
+/// A span of the past: from the beginning and to the end of time where nothing else is said.
+///
+/// # Errors
+/// [`Failure::Backwards`]: it ends before it begins.
+pub(crate) fn past_span(from: Option<When>, to: Option<When>) -> Result<(Timestamp, Timestamp), Failure> {
+    let now = now();
+    let from = from.map_or(Timestamp::ZERO, |from| from.in_the_past(now));
+    let to = to.map_or(Timestamp::from_millis(u64::MAX), |to| to.in_the_past(now));
+    if to < from { Err(Failure::Backwards { from, to }) } else { Ok((from, to)) }
 }
 
 /// The present moment.

@@ -415,7 +415,8 @@ fn an_import_leaves_another_key_of_the_same_id_as_it_is_and_names_it() {
     let wrong = ("VEILCAST_BACKUP_PASSPHRASE", "another");
     with(&reader, &["key", "import", file.to_str().unwrap()], &[wrong]).failed(1, &["wrong passphrase"]);
     let backup = backed_up(&home);
-    with(&reader, &["key", "import", backup.to_str().unwrap()], &[OF_BACKUP]).failed(1, &["a backup of a whole store"]);
+    with(&reader, &["key", "import", backup.to_str().unwrap()], &[OF_BACKUP])
+        .failed(1, &["is a backup, not an export of keys"]);
     with(&Home::empty(), &["restore", file.to_str().unwrap()], &[OF_BACKUP]).failed(1, &["an export of keys"]);
 }
 

@@ -187,10 +187,18 @@ fn stored_messages_are_refused_to_who_has_no_grant_with_exit_code_3() {
 
 #[test]
 fn stored_messages_of_whom_nobody_is_known_to_may_publish_are_a_failure_that_names_the_registry() {
-    let market = Market::open();
-    market.publish("one\ntwo");
-    let args = ["resend", &market.stream, "--bootstrap", &market.at, "--listen", LOCAL, "--last", "5"];
-    let said = market.buyer.run(&args).failed(1, &["0 of 2 stored messages", "--registry grants"]);
+    let (owner, pam, buyer, keeper) = (Home::new(), Home::new(), Home::new(), Home::new());
+    let named = ["stream", "create", "prices", "--publisher", &pam.address()];
+    let stream = owner.run(&[&named[..], &SIGNED].concat()).ok();
+    let record = owner.run(&["grant", "show", &stream, "--lines"]).ok();
+    for home in [&pam, &keeper] {
+        home.run_with(&["grant", "import"], record.as_bytes()).ok();
+    }
+    let (_node, at) = keep(&keeper, &stream);
+    let args = ["publish", &stream, "--bootstrap", &at, "--listen", LOCAL, "--linger", "1s"];
+    pam.run_with(&[&args[..], &SIGNED].concat(), b"one\ntwo").ok();
+    let args = ["resend", &stream, "--bootstrap", &at, "--listen", LOCAL, "--last", "5"];
+    let said = buyer.run(&args).failed(1, &["0 of 2 stored messages", "--registry grants"]);
     assert_eq!(said.stdout, "");
 }
 

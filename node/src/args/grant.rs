@@ -101,6 +101,7 @@ pub(crate) struct ImportArgs {
 
 /// `veilcast grant revoke`
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["user", "serial"]))]
 #[command(after_help = "\
 Examples:
   veilcast grant revoke STREAM 0xUSER > record.txt         everything that was signed for the user so far
@@ -114,7 +115,6 @@ pub(crate) struct GrantRevokeArgs {
     /// The stream: owner/path
     pub(crate) stream: StreamId,
     /// From whom
-    #[arg(required_unless_present = "serial", conflicts_with = "serial")]
     pub(crate) user: Option<UserId>,
     /// Which grant, as `veilcast grant show STREAM` numbers them
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]

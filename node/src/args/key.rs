@@ -50,6 +50,7 @@ pub(crate) struct KeyListArgs {
 
 /// `veilcast key add`
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("where").required(true).args(["stream", "prefix"]))]
 #[command(after_help = "\
 Examples:
   openssl rand -hex 32 > shared.key && chmod 600 shared.key
@@ -62,7 +63,6 @@ A prefix is an owner, or an owner and whole segments of a path: 0xOWNER/plant is
 The key is 32 bytes in hex (64 digits), from stdin or --key-file, never from the command line.")]
 pub(crate) struct KeyAddArgs {
     /// The stream: owner/path
-    #[arg(required_unless_present = "prefix", conflicts_with = "prefix")]
     pub(crate) stream: Option<StreamId>,
     /// Instead of a stream: all streams under this prefix, whoever publishes
     #[arg(long, value_name = "PREFIX")]

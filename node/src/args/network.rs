@@ -1,5 +1,6 @@
 //! Arguments of the commands that open the network: `node`, `publish`, `subscribe`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, value_parser};
@@ -13,11 +14,24 @@ use crate::times::{TimeError, When, parse_span, parse_when};
 #[derive(Clone, Debug, Args)]
 pub(crate) struct NetworkArgs {
     /// Join the network at this node, as `veilcast node` prints it; may be given more than once
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     pub(crate) bootstrap: Vec<Multiaddr>,
     /// Listen here; may be given more than once [default: any free TCP port]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     pub(crate) listen: Vec<Multiaddr>,
+}
+
+/// An address as libp2p writes it.
+fn parse_address(text: &str) -> Result<Multiaddr, String> {
+    text.parse().map_err(|_| {
+        // What most people would type.
+        let meant = text.parse::<SocketAddr>().map(|at| match at {
+            SocketAddr::V4(at) => format!("/ip4/{}/tcp/{}", at.ip(), at.port()),
+            SocketAddr::V6(at) => format!("/ip6/{}/tcp/{}", at.ip(), at.port()),
+        });
+        let example = meant.unwrap_or_else(|_| "/ip4/203.0.113.7/tcp/4100 or what veilcast node prints".into());
+        format!("{text:?} is no address of a node; write for example {example}")
+    })
 }
 
 /// `veilcast node`
@@ -40,10 +54,10 @@ part in the stream. Prints its addresses on stdout, one a line; give one of them
 Its network key stays in the data folder, so that its addresses stay the same.")]
 pub(crate) struct NodeArgs {
     /// Listen here; may be given more than once [default: port 4100, TCP and QUIC]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     pub(crate) listen: Vec<Multiaddr>,
     /// Join other nodes; may be given more than once
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     pub(crate) bootstrap: Vec<Multiaddr>,
     /// Keep the messages of this stream; may be given more than once
     #[arg(long, value_name = "STREAM")]

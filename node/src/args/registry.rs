@@ -8,6 +8,9 @@ use veilcast::permission::ethereum::Deployment;
 
 use crate::config::RegistrySection;
 
+/// Where these options stand in the help. Said of each: a heading for all that follow would be that of other options, too.
+pub(super) const CHAIN: &str = "With a contract as the registry";
+
 /// A permission source, as it is named on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Registry {
@@ -90,21 +93,20 @@ impl RegistryArgs {
 
 /// How a contract is asked.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "With a contract as the registry")]
 pub(crate) struct ChainArgs {
     /// An endpoint of the chain (JSON-RPC, http:// or https://); of several the next is asked while one fails. Others on this
     /// machine see the command line: a URL with a key in it is better set as VEILCAST_RPC, several separated by commas
-    #[arg(long, value_name = "URL", env = "VEILCAST_RPC", hide_env_values = true, value_delimiter = ',')]
+    #[arg(long, value_name = "URL", env = "VEILCAST_RPC", hide_env_values = true, help_heading = CHAIN, value_delimiter = ',')]
     pub(crate) rpc: Vec<RpcUrl>,
     /// How many endpoints must say the same about a permission [default: 1]
-    #[arg(long, value_name = "N", env = "VEILCAST_AGREE", hide_env_values = true)]
+    #[arg(long, value_name = "N", env = "VEILCAST_AGREE", hide_env_values = true, help_heading = CHAIN)]
     pub(crate) agree: Option<usize>,
     /// How many blocks lie on top of the one whose grants count [default: 12]
-    #[arg(long, value_name = "N", env = "VEILCAST_CONFIRMATIONS", hide_env_values = true)]
+    #[arg(long, value_name = "N", env = "VEILCAST_CONFIRMATIONS", hide_env_values = true, help_heading = CHAIN)]
     pub(crate) confirmations: Option<u64>,
     /// The block to read the contract's events from: its first or an earlier one. They tell who subscribes [default: known for the
     /// networks with a name, else 0]
-    #[arg(long, value_name = "BLOCK", env = "VEILCAST_FROM_BLOCK", hide_env_values = true)]
+    #[arg(long, value_name = "BLOCK", env = "VEILCAST_FROM_BLOCK", hide_env_values = true, help_heading = CHAIN)]
     pub(crate) from_block: Option<u64>,
 }
 
@@ -128,9 +130,8 @@ impl fmt::Debug for RpcUrl {
 
 /// For what costs gas.
 #[derive(Clone, Copy, Debug, Args)]
-#[command(next_help_heading = "With a contract as the registry")]
 pub(crate) struct SpendArgs {
     /// Send the transaction without asking; what it may cost is shown all the same
-    #[arg(long)]
+    #[arg(long, help_heading = CHAIN)]
     pub(crate) yes: bool,
 }

@@ -147,6 +147,9 @@ pub(crate) struct ShowArgs {
 
 /// `veilcast stream set`
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("change").required(true).multiple(true).args([
+    "rotate_every", "rekey_every", "history", "publisher", "no_publisher", "storage", "no_storage", "private", "public",
+]))]
 #[command(after_help = "\
 Examples:
   veilcast stream set STREAM --public
@@ -165,7 +168,7 @@ pub(crate) struct SetArgs {
     /// The stream: owner/path
     pub(crate) stream: StreamId,
     /// Everybody may read; messages are no longer encrypted
-    #[arg(long, conflicts_with = "private", required_unless_present_any = ["private", "rotate_every", "rekey_every", "history", "publisher", "no_publisher", "storage", "no_storage"])]
+    #[arg(long, conflicts_with = "private")]
     pub(crate) public: bool,
     /// Only who has a grant may read
     #[arg(long)]
