@@ -190,6 +190,7 @@ fn stored_messages_of_whom_nobody_is_known_to_may_publish_are_a_failure_that_nam
     let (owner, pam, buyer, keeper) = (Home::new(), Home::new(), Home::new(), Home::new());
     let named = ["stream", "create", "prices", "--publisher", &pam.address()];
     let stream = owner.run(&[&named[..], &SIGNED].concat()).ok();
+    owner.run(&["grant", "issue", &stream, &buyer.address()]).ok();
     let record = owner.run(&["grant", "show", &stream, "--lines"]).ok();
     for home in [&pam, &keeper] {
         home.run_with(&["grant", "import"], record.as_bytes()).ok();
