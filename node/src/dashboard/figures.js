@@ -81,7 +81,7 @@ function bars(element, counts) {
 }
 
 function spark(path, rates) {
-  if (rates.length < 2) return path.setAttribute('d', '');
+  if (rates.length < 4) return path.setAttribute('d', '');
   const most = Math.max(1, ...rates.map((one) => one.rate));
   const end = rates.at(-1).at;
   const drawn = Math.min(KEPT, Math.max(20_000, end - rates[0].at));

@@ -18,7 +18,7 @@ const UNITS = [['d', 86_400_000], ['h', 3_600_000], ['min', 60_000], ['s', 1000]
 /** A span in its largest unit, "3 d". */
 export function span(millis) {
   const [unit, size] = UNITS.find(([, size]) => Math.abs(millis) >= size) ?? UNITS.at(-1);
-  return `${Math.floor(Math.abs(millis) / size)} ${unit}`;
+  return `${Math.round(Math.abs(millis) / size)} ${unit}`;
 }
 
 /** "in 3 d" or "3 d ago". */
