@@ -265,7 +265,7 @@ fn a_path_that_cannot_be_written_is_an_error_that_names_it() {
     let fault = portable::back_up(&store, &[], &path, &sealing(), true, &mut |_| {}).unwrap_err();
     assert!(matches!(fault, PortableError::Io { .. }) && fault.to_string().contains("no/such/folder"), "{fault}");
     let fault = portable::back_up(&store, &[], folder.path(), &sealing(), true, &mut |_| {}).unwrap_err();
-    assert!(matches!(fault, PortableError::Io { .. }), "{fault}");
+    assert!(matches!(fault, PortableError::NotAFile { .. }), "{fault}");
 }
 
 #[test]

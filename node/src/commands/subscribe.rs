@@ -69,7 +69,7 @@ async fn read(client: &Client, args: &SubscribeArgs, output: Output, out: &mut L
         output.note("alone", text);
     }
     let mut subscription = subscribe(client, args).await?;
-    let mut progress = Progress { histories: if args.last.is_some() { parts(args) } else { 0 }, ..Progress::default() };
+    let mut progress = Progress::of(args);
     output.note("subscribed", format!("subscribed to {} as {}; waiting for messages", args.stream, client.user()));
     while args.count.is_none_or(|count| progress.delivered < count) {
         let delivery = tokio::select! {
@@ -122,11 +122,18 @@ struct Progress {
     pending: HashSet<(UserId, KeyId)>,
     /// Pasts that are not over: what is refused of them is no verdict on what comes live.
     histories: usize,
+    /// Whether any of it is the past: a policy may be about its keys alone.
+    reads_past: bool,
     /// The last refusal of somebody who decided about this user.
     refused: Option<(UserId, Refusal)>,
 }
 
 impl Progress {
+    fn of(args: &SubscribeArgs) -> Self {
+        let reads_past = args.last.is_some();
+        Self { histories: if reads_past { parts(args) } else { 0 }, reads_past, ..Self::default() }
+    }
+
     /// Keeps track of keys; a refusal with nothing read and nothing pending means there is nothing to wait for.
     fn note(&mut self, event: &Event) -> Result<(), SubscribeError> {
         match event {
@@ -138,7 +145,9 @@ impl Progress {
             }
             Event::KeyRefused { publisher, key_id, refusal, .. } => {
                 self.pending.remove(&(*publisher, key_id.clone()));
-                self.refused = Some((*publisher, *refusal)).filter(|_| is_final(refusal)).or(self.refused);
+                let about_old_keys = self.reads_past && *refusal == Refusal::Policy;
+                let decides = is_final(refusal) && !about_old_keys;
+                self.refused = Some((*publisher, *refusal)).filter(|_| decides).or(self.refused);
                 return self.verdict();
             }
             Event::KeyNotAgreed { publisher, key_id, .. } if self.delivered == 0 && self.may_end() => {
@@ -169,7 +178,7 @@ impl Progress {
 
 /// Whether waiting cannot help: the publisher decided about this user, not about one key or one moment.
 const fn is_final(refusal: &Refusal) -> bool {
-    !matches!(refusal, Refusal::UnknownKey | Refusal::Policy | Refusal::Throttled { .. } | Refusal::Unavailable { .. })
+    !matches!(refusal, Refusal::UnknownKey | Refusal::Throttled { .. } | Refusal::Unavailable { .. })
 }
 
 /// Why a subscription ended early.
@@ -221,7 +230,7 @@ mod tests {
     fn a_refusal_about_one_key_or_one_moment_is_no_reason_to_give_up() {
         let retry_after = std::time::Duration::from_secs(1);
         let throttled = Refusal::Throttled { retry_after };
-        for refusal in [Refusal::UnknownKey, Refusal::Policy, throttled, Refusal::Unavailable { retry_after }] {
+        for refusal in [Refusal::UnknownKey, throttled, Refusal::Unavailable { retry_after }] {
             assert!(Progress::default().note(&refused("a", refusal)).is_ok());
         }
     }
@@ -229,7 +238,8 @@ mod tests {
     #[test]
     fn no_refusal_ends_it_before_the_stored_messages_of_every_partition_are_over() {
         let over = Event::HistoryEnd { messages: 4, complete: true };
-        let mut progress = Progress { histories: 2, ..Progress::default() };
+        let past = |histories| Progress { histories, reads_past: true, ..Progress::default() };
+        let mut progress = past(2);
         progress.note(&refused("old", Refusal::Policy)).unwrap();
         progress.note(&over).unwrap();
         progress.note(&refused("b", Refusal::Denied)).unwrap();
@@ -240,8 +250,9 @@ mod tests {
         };
         progress.note(&agreed).unwrap();
         assert!(progress.note(&over).is_err(), "who was denied is denied live as well");
-        let mut progress = Progress { histories: 1, ..Progress::default() };
+        let mut progress = past(1);
         progress.note(&refused("old", Refusal::Policy)).unwrap();
-        assert!(progress.note(&over).is_ok(), "a policy is about a key");
+        assert!(progress.note(&over).is_ok(), "a policy may be about a key of the past");
+        assert!(Progress::default().note(&refused("a", Refusal::Policy)).is_err(), "live it is about the reader");
     }
 }
