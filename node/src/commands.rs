@@ -43,7 +43,7 @@ pub(crate) fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
     let Cli { mut shared, mut command } = cli;
     let asks_a_registry = command.registry_mut().is_some();
     let config = match command {
-        Command::Config(_) | Command::Demo(_) => Config::default(),
+        Command::Config(_) | Command::Demo(_) | Command::Completions(_) | Command::Man(_) => Config::default(),
         _ if asks_a_registry || shared.config.is_some() => Config::of(&shared)?,
         // A file in the data folder that cannot be used is no reason not to do what has no use for it.
         _ => Config::of(&shared).unwrap_or_default(),
