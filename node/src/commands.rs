@@ -32,8 +32,8 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::log;
 use crate::output::Output;
-use crate::{daemon, through};
 use crate::times::When;
+use crate::{daemon, through};
 
 /// How long work that was under way may take to end.
 const SHUTDOWN: Duration = Duration::from_secs(2);

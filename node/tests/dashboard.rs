@@ -168,7 +168,8 @@ fn paid_time_is_given_and_taken_back_on_the_page_and_a_revoked_api_key_ends_ther
     let one = &listed["subscribers"][0];
     assert_eq!((one["user"].as_str(), one["status"].as_str()), (Some(user.as_str()), Some("active")));
     let days = one["until"].as_u64().unwrap() - one["since"].as_u64().unwrap();
-    assert_eq!(days, 30 * 86_400_000);
+    // From when the page says, to the moment: the node counts from when it hears of it.
+    assert!(days.abs_diff(30 * 86_400_000) < 60_000, "{days}");
 
     page.value("document.querySelector('#subscribers tbody button').click()");
     page.until("document.activeElement?.id === 'go'");
