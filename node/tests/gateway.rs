@@ -182,7 +182,16 @@ fn bodies_too_large_too_slow_or_of_another_kind_and_questions_that_make_no_sense
     house.with("", &chunked).refused(413, "too_large");
     house.post("", &["-H", "Content-Type: application/xml"], "<a/>").refused(415, "content_type");
     house.post("", &JSON, "{\"a\":").refused(400, "bad_request");
-    for query in ["?partition=0&partitionKey=a", "?partition=100", "?partition=-1", "?partition=x", "?timestamp=soon"] {
+    for query in [
+        "?partition=0&partitionKey=a",
+        "?partition=100",
+        "?partition=-1",
+        "?partition=x",
+        "?partion=0",
+        "?timestamp=soon",
+        // Whatever came behind it would be dated later still, and nobody would keep it.
+        "?timestamp=9999999999999",
+    ] {
         house.post(query, &JSON, "1").refused(400, "bad_request");
     }
     house.post("?partition=3", &JSON, "1").refused(400, "bad_request");
@@ -198,10 +207,15 @@ fn bodies_too_large_too_slow_or_of_another_kind_and_questions_that_make_no_sense
     }
     house.daemon.with(&house.key, "/health", &["-X", "DELETE"]).refused(405, "no_method");
     for query in
-        ["last?count=0", "last?count=x", "from", "range?fromTimestamp=0", "range?fromTimestamp=2&toTimestamp=1"]
+        ["last?count=0", "last?cuont=3", "from", "range?fromTimestamp=0", "range?fromTimestamp=2&toTimestamp=1"]
     {
         house.with(&format!("/data/partitions/0/{query}"), &[]).refused(400, "bad_request");
     }
+    for query in ["last=0", "last=18446744073709551615", "partition=0", "partitions=0,x"] {
+        house.with(&format!("/subscribe?{query}"), &["-H", "Accept: text/event-stream"]).refused(400, "bad_request");
+    }
+    let nowhere = format!("/streams/{}x/keys/rekey", in_path(&house.stream));
+    house.daemon.with(&house.key, &nowhere, &["-X", "POST"]).refused(404, "no_stream");
     house.with("/publish", &[]).refused(426, "upgrade_required");
     house.with("/subscribe", &["-H", "Accept: application/json"]).refused(406, "not_acceptable");
 
@@ -240,6 +254,17 @@ fn pages_of_other_sites_are_refused_also_where_a_name_was_rebound_to_this_machin
     }
     let headers = house.with("/keys", &["-i", "-H", &own]).body.to_lowercase();
     assert!(!headers.contains("access-control"), "{headers}");
+    assert!(headers.contains("cache-control: no-store") && headers.contains("nosniff"), "{headers}");
+    // A link to the page may be followed, and nothing else be got that way.
+    let link = ["-H", "Sec-Fetch-Site: cross-site", "-H", "Sec-Fetch-Mode: navigate", "-H", "Sec-Fetch-Dest: document"];
+    assert_eq!(house.daemon.ask("/dashboard", &link).status, 200);
+    house.with("/keys", &link).refused(403, "cross_site");
+    // In a query a key opens WebSockets alone.
+    let upgrade =
+        ["-H", "Connection: Upgrade", "-H", "Upgrade: websocket", "-H", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="];
+    let in_query = format!("/keys?apiKey={}", house.key);
+    house.daemon.ask(&in_query, &upgrade).refused(401, "unauthorized");
+    house.daemon.ask(&format!("{}?apiKey={}", house.path, house.key), &["-d", "1"]).refused(401, "unauthorized");
     house.with("/keys", &["-X", "OPTIONS"]).refused(405, "no_method");
     house.daemon.end();
 }

@@ -30,6 +30,11 @@ impl ApiKeys {
         known.iter().fold(None, |found, key| if key.opens(&shown) { Some(key.clone()) } else { found })
     }
 
+    /// Whether it was not revoked yet.
+    pub(crate) fn knows(&self, key: &ApiKey) -> bool {
+        self.all().iter().any(|known| known.hash == key.hash)
+    }
+
     /// Every key, by name.
     pub(crate) fn all(&self) -> Vec<Arc<ApiKey>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -60,7 +65,7 @@ impl ApiKeys {
         let mut changed = self.changed.subscribe();
         loop {
             changed.borrow_and_update();
-            if !self.all().iter().any(|known| known.hash == key.hash) {
+            if !self.knows(key) {
                 return;
             }
             if changed.changed().await.is_err() {

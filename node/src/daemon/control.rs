@@ -7,6 +7,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub(super) fn open(dir: &DataDir) -> Result<Placed, DaemonError> {
 }
 
 fn place(dir: &DataDir) -> io::Result<UnixListener> {
+    // The name it is made under is shorter: whether others can name it shows here.
+    SocketAddr::from_pathname(dir.control())?;
     let making = dir.path().join(".ctl");
     match fs::remove_dir_all(&making) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -83,8 +86,12 @@ mod tests {
     #[tokio::test]
     async fn a_path_too_long_for_a_socket_is_an_error_that_says_so() {
         let folder = tempfile::tempdir().unwrap();
-        let dir = DataDir::find(Some(&folder.path().join("x".repeat(120)))).unwrap();
-        dir.create().unwrap();
-        assert!(matches!(open(&dir), Err(DaemonError::ControlPath { .. })));
+        // The last of these is too long for the name it has in the end, and not for the one it is made under.
+        let room = 107 - folder.path().as_os_str().len() - "//.ctl/s".len();
+        for long in [120, room] {
+            let dir = DataDir::find(Some(&folder.path().join("x".repeat(long)))).unwrap();
+            dir.create().unwrap();
+            assert!(matches!(open(&dir), Err(DaemonError::ControlPath { .. })), "{long}");
+        }
     }
 }

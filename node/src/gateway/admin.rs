@@ -45,7 +45,7 @@ async fn add(
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     caller.may_here(Verb::Admin)?;
-    let new: New = body::json(&gateway, &headers, body).await?;
+    let new: New = body::json(&gateway, &caller, &headers, body).await?;
     let name: KeyName = new.name.parse().map_err(|error: String| ApiError::bad(error))?;
     let verbs: Vec<Verb> =
         new.verbs.iter().map(|verb| verb.parse()).collect::<Result<_, _>>().map_err(ApiError::bad)?;

@@ -8,6 +8,7 @@ use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
 use super::Gateway;
+use super::caller::Caller;
 use super::error::ApiError;
 
 /// How much more of a body that is too large is read, and for how long: whoever still sends when the connection is closed may never
@@ -18,8 +19,13 @@ const REST_WITHIN: Duration = Duration::from_secs(2);
 /// The whole body.
 ///
 /// # Errors
-/// 413 and 408; a length that is announced is believed at once.
-pub(super) async fn read(gateway: &Gateway, headers: &HeaderMap, mut body: Body) -> Result<Bytes, ApiError> {
+/// 413 and 408; a length that is announced is believed at once. 401 where the key was revoked meanwhile.
+pub(super) async fn read(
+    gateway: &Gateway,
+    caller: &Caller,
+    headers: &HeaderMap,
+    mut body: Body,
+) -> Result<Bytes, ApiError> {
     let limit = gateway.settings.max_body;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let collected = match announced.filter(|length| *length > limit) {
@@ -28,7 +34,7 @@ pub(super) async fn read(gateway: &Gateway, headers: &HeaderMap, mut body: Body)
     };
     let slow = |_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body took too long");
     match collected.map_err(slow)? {
-        Ok(Some(bytes)) => Ok(bytes),
+        Ok(Some(bytes)) => caller.still_may(gateway).map(|()| bytes),
         Ok(None) => {
             let _ = tokio::time::timeout(REST_WITHIN, discard(&mut body)).await;
             Err(ApiError::too_large(limit))
@@ -63,10 +69,11 @@ async fn discard(body: &mut Body) {
 /// A body of JSON, as a type; nothing counts as an empty object.
 pub(super) async fn json<T: DeserializeOwned>(
     gateway: &Gateway,
+    caller: &Caller,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<T, ApiError> {
-    let bytes = read(gateway, headers, body).await?;
+    let bytes = read(gateway, caller, headers, body).await?;
     let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
     // A page of another site can send a form without asking, and not JSON.
     if kind(headers).is_some_and(|kind| kind != "application/json") {

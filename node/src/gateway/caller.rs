@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use serde::Deserialize;
 use veilcast::StreamId;
 
@@ -76,6 +76,19 @@ impl Caller {
         }
     }
 
+    /// After a wait.
+    ///
+    /// # Errors
+    /// 401 where the key was revoked meanwhile.
+    pub(super) fn still_may(&self, gateway: &Gateway) -> Result<(), ApiError> {
+        match &self.who {
+            Who::Key(key) if !gateway.api_keys.knows(key) => {
+                Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", "this API key was revoked"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Returns once the key is revoked, or the node stops: what is open is to be closed then.
     pub(super) async fn ends(&self, gateway: &Gateway) {
         match &self.who {
@@ -118,10 +131,18 @@ fn shown(parts: &Parts) -> Result<Option<String>, ApiError> {
         let (scheme, key) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(wrong)?;
         return if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(key.trim().to_owned())) } else { Err(wrong()) };
     }
-    if !is_upgrade(&parts.headers) {
+    if !opens_a_socket(parts) {
         return Ok(None);
     }
     Ok(query::<InQuery>(&parts.uri)?.api_key)
+}
+
+/// Whether this is the beginning of a WebSocket, on a route that has one.
+fn opens_a_socket(parts: &Parts) -> bool {
+    let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let has_one = path.ends_with("/publish") || path.ends_with("/subscribe");
+    let keyed = parts.headers.contains_key(header::SEC_WEBSOCKET_KEY);
+    has_one && keyed && parts.method == Method::GET && is_upgrade(&parts.headers)
 }
 
 /// Whether a WebSocket is asked for.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -23,30 +23,51 @@ pub(super) async fn guard(State(gateway): State<Gateway>, request: Request, next
     let path = path.unwrap_or_else(|| "(none)".into());
     let checked = match request.extensions().get::<Control>() {
         Some(_) => Ok(()),
+        None if is_link_to_the_page(&request) => check_host(request.headers(), &gateway.settings.hosts).map(drop),
         None => check(request.headers(), &gateway.settings.hosts),
     };
-    let response = match checked {
+    let mut response = match checked {
         Ok(()) => next.run(request).await,
         Err(refused) => refused.into_response(),
     };
     let (status, ms) = (response.status().as_u16(), began.elapsed().as_millis());
     tracing::info!(%method, path, status, ms, "asked");
+    // Secrets and plaintext are in answers: no cache keeps one, and no browser takes one for a page.
+    let headers = response.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
     response
 }
 
-fn check(headers: &HeaderMap, names: &[String]) -> Result<(), ApiError> {
-    let refused = |message| Err(ApiError::new(StatusCode::FORBIDDEN, "cross_site", message));
+/// Somebody followed a link to the dashboard: the page itself holds nothing, and no other can frame it.
+fn is_link_to_the_page(request: &Request) -> bool {
+    let is = |name, value| request.headers().get(name).is_some_and(|found| found == value);
+    let page = request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str() == "/dashboard");
+    page && request.method() == Method::GET && is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document")
+}
+
+fn refused(message: &str) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, "cross_site", message)
+}
+
+/// The name it is asked by, which must be its own.
+fn check_host<'a>(headers: &'a HeaderMap, names: &[String]) -> Result<&'a str, ApiError> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let Some(host) = host else { return Err(ApiError::bad("the Host header is missing")) };
-    if !is_ours(host, names) {
-        return refused("this node does not go by that name; see hosts in [gateway] of the config file");
+    let host = host.ok_or_else(|| ApiError::bad("the Host header is missing"))?;
+    match is_ours(host, names) {
+        true => Ok(host),
+        false => Err(refused("this node does not go by that name; see hosts in [gateway] of the config file")),
     }
+}
+
+fn check(headers: &HeaderMap, names: &[String]) -> Result<(), ApiError> {
+    let host = check_host(headers, names)?;
     if headers.get_all(header::ORIGIN).iter().any(|origin| !is_same(origin.to_str().unwrap_or_default(), host)) {
-        return refused("requests of pages of other sites are refused");
+        return Err(refused("requests of pages of other sites are refused"));
     }
     let site = headers.get("sec-fetch-site").map(|site| site.to_str().unwrap_or_default());
     if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
-        return refused("requests of pages of other sites are refused");
+        return Err(refused("requests of pages of other sites are refused"));
     }
     Ok(())
 }

@@ -32,9 +32,10 @@ pub(super) fn routes(routes: Routes) -> Routes {
 }
 
 /// Most messages that `last` gives.
-const MOST: u64 = 1_000_000;
+pub(super) const MOST: u64 = 1_000_000;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct What {
     count: Option<u64>,
     #[serde(rename = "fromTimestamp")]

@@ -12,6 +12,7 @@ use veilcast::client::{KeyUpdateMethod, UpdateReport};
 use super::caller::Caller;
 use super::error::ApiError;
 use super::params::{At, Params, stream};
+use super::permissions::must_be_known;
 use super::routes::Routes;
 use super::{Gateway, body};
 use crate::api_key::Verb;
@@ -31,6 +32,7 @@ const KEYS: usize = 1_000;
 const MOST: usize = 100_000;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct HowMany {
     limit: Option<usize>,
 }
@@ -83,7 +85,8 @@ async fn rotate(
 ) -> Result<Json<Value>, ApiError> {
     let stream = stream(&id)?;
     caller.may(Verb::Keys, &stream)?;
-    let how: How = body::json(&gateway, &headers, body).await?;
+    let how: How = body::json(&gateway, &caller, &headers, body).await?;
+    must_be_known(&gateway, &stream).await?;
     let (client, id) = (gateway.client.clone(), stream.clone());
     let rotated = gateway.finish(async move {
         match how.regardless {
@@ -107,7 +110,8 @@ async fn rekey(
     struct Nothing {}
     let stream = stream(&id)?;
     caller.may(Verb::Keys, &stream)?;
-    let Nothing {} = body::json(&gateway, &headers, body).await?;
+    let Nothing {} = body::json(&gateway, &caller, &headers, body).await?;
+    must_be_known(&gateway, &stream).await?;
     let (client, id) = (gateway.client.clone(), stream.clone());
     let rekeyed = gateway.finish(async move { client.update_encryption_key(&id, KeyUpdateMethod::Rekey, None).await });
     Ok(Json(report(stream.as_str(), &rekeyed.await??)))

@@ -1,5 +1,6 @@
 //! `GET /streams/{id}/subscribe`: what is published from now on, as server-sent events or over a WebSocket.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use veilcast::StreamId;
 use veilcast::client::{Replay, Subscription};
 
@@ -18,7 +20,7 @@ use super::error::ApiError;
 use super::feed::{self, Line};
 use super::params::{At, Params, partition, stream};
 use super::routes::Routes;
-use super::{Gateway, socket};
+use super::{Gateway, history, socket};
 use crate::api_key::Verb;
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -29,6 +31,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct What {
     /// Numbers, separated by commas; all without.
     partitions: Option<String>,
@@ -37,6 +40,9 @@ struct What {
     /// Tell events, too.
     #[serde(default)]
     events: bool,
+    /// Of whoever asks; see `caller`.
+    #[serde(rename = "apiKey")]
+    _api_key: Option<IgnoredAny>,
 }
 
 async fn subscribe(
@@ -49,8 +55,11 @@ async fn subscribe(
 ) -> Result<Response, ApiError> {
     let stream = stream(&id)?;
     caller.may(Verb::Subscribe, &stream)?;
-    if what.last.is_some() {
+    if let Some(n) = what.last {
         caller.may(Verb::History, &stream)?;
+        if !(1..=history::MOST).contains(&n) {
+            return Err(ApiError::bad(format!("last is 1 to {}", history::MOST)));
+        }
     }
     if is_upgrade(&headers) {
         let upgrade = upgrade.map_err(|_| socket::needed())?;
@@ -83,7 +92,8 @@ async fn subscriptions(gateway: &Gateway, stream: &StreamId, what: &What) -> Res
             Some(n) => client.subscribe_from(stream, Replay::last(n)).await?,
         }]);
     };
-    let numbers: Vec<u32> = partitions.split(',').map(partition).collect::<Result<_, _>>()?;
+    // Each once, however often it is named: every subscription has queues of its own.
+    let numbers: BTreeSet<u32> = partitions.split(',').map(partition).collect::<Result<_, _>>()?;
     let mut all = Vec::with_capacity(numbers.len());
     for number in numbers {
         let part = stream.part(number)?;

@@ -90,7 +90,7 @@ async fn grant(
 ) -> Result<Json<Value>, ApiError> {
     let stream = stream(&id)?;
     caller.may(Verb::Permissions, &stream)?;
-    let granted: Granted = body::json(&gateway, &headers, body).await?;
+    let granted: Granted = body::json(&gateway, &caller, &headers, body).await?;
     let (user, permission) = (user(&granted.user)?, permission(granted.permission.as_deref())?);
     let period = granted.period(now())?;
     let mut json = json!({

@@ -1,5 +1,7 @@
 //! `POST /streams/{id}`: one message. `GET /streams/{id}/publish`: a WebSocket, one frame a message.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -7,7 +9,9 @@ use axum::extract::{State, WebSocketUpgrade};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
+use veilcast::time::{Clock, SystemClock};
 use veilcast::{Partition, Payload, StreamId, Timestamp};
 
 use super::caller::Caller;
@@ -21,12 +25,20 @@ pub(super) fn routes(routes: Routes) -> Routes {
     routes.post("/streams/{id}", one).get("/streams/{id}/publish", many)
 }
 
+/// How far ahead of this machine's clock a message may be dated. Whatever is published behind it in its partition is dated later
+/// still, and nobody stores what is from too far ahead.
+const AHEAD: Duration = Duration::from_secs(60);
+
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Where {
     partition: Option<String>,
     #[serde(rename = "partitionKey")]
     partition_key: Option<String>,
     timestamp: Option<String>,
+    /// Of whoever asks; see `caller`.
+    #[serde(rename = "apiKey")]
+    _api_key: Option<IgnoredAny>,
 }
 
 /// Where messages go, and when they are from.
@@ -46,6 +58,9 @@ impl Destination {
             (None, None) => Partition::default(),
         };
         let timestamp = given.timestamp.map(|text| moment("timestamp", &text)).transpose()?;
+        if timestamp.is_some_and(|at| at > SystemClock.now().plus(AHEAD)) {
+            return Err(ApiError::bad(format!("timestamp is more than {} s ahead of now", AHEAD.as_secs())));
+        }
         Ok(Self { stream, partition, timestamp })
     }
 
@@ -72,7 +87,7 @@ async fn one(
     caller.may(Verb::Publish, &stream)?;
     let destination = Destination::of(stream, given)?;
     let kind = body::kind(&headers);
-    let bytes = body::read(&gateway, &headers, body).await?;
+    let bytes = body::read(&gateway, &caller, &headers, body).await?;
     let payload = match kind.as_deref() {
         Some("application/json") => Payload::json_text(bytes).map_err(|error| ApiError::bad(error.to_string()))?,
         Some("text/plain") => match String::from_utf8(bytes.into()) {

@@ -75,7 +75,7 @@ async fn create(
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     caller.may_here(Verb::Admin)?;
-    let new: New = body::json(&gateway, &headers, body).await?;
+    let new: New = body::json(&gateway, &caller, &headers, body).await?;
     let (publishers, storage) = (users(&new.publishers)?, users(&new.storage)?);
     let (rotate_every, rekey_every) = (every(new.rotate_every.as_deref())?, every(new.rekey_every.as_deref())?);
     let told_history = new.history.as_deref().map(parse_history).transpose().map_err(ApiError::bad)?;

@@ -1,5 +1,7 @@
 //! The way to whoever runs on a data folder: HTTP over its control socket.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -12,6 +14,8 @@ use tokio::net::UnixStream;
 use super::ThroughError;
 use crate::data_dir::DataDir;
 
+/// How long it may take to do what it is asked.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Most bytes of an answer.
 const ANSWER: usize = 256 << 20;
 
@@ -55,7 +59,8 @@ impl Link {
         };
         let request = request.body(Full::new(body)).map_err(|error| broken(&error))?;
         self.sender.ready().await.map_err(|error| broken(&error))?;
-        let answer = self.sender.send_request(request).await.map_err(|error| broken(&error))?;
+        let answer = tokio::time::timeout(PATIENCE, self.sender.send_request(request)).await;
+        let answer = answer.map_err(|_| broken(&"it is silent"))?.map_err(|error| broken(&error))?;
         let done = answer.status().is_success();
         let body = Limited::new(answer.into_body(), ANSWER).collect().await.map_err(|error| broken(&error))?;
         let answer: Value = serde_json::from_slice(&body.to_bytes()).map_err(|error| broken(&error))?;
