@@ -12,6 +12,7 @@ mod message;
 mod permits;
 mod record;
 mod resend;
+mod whereabouts;
 
 pub use audit::AuditHead;
 pub(crate) use envelope::kind_of;

@@ -1,22 +1,14 @@
 //! Where a publisher can be reached: a signed record that expires.
 
 use std::ops::Range;
-use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
 use sha2::{Digest, Sha256};
 
-use super::{Content, WireError, few_fields, user};
+use super::{Content, WireError, few_fields, user, whereabouts};
 use crate::identity::{Domain, UserId};
 use crate::time::Timestamp;
-
-/// Most addresses in a record.
-const MAX_ADDRESSES: usize = 16;
-/// Longest peer id or address, bytes.
-const MAX_ADDRESS_LEN: usize = 256;
-/// Longest time from issue to expiry.
-const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct RecordProto {
@@ -74,7 +66,7 @@ impl PublisherRecord {
 
     /// Whether it holds at `now`; a record from the future is allowed a minute of clock difference.
     pub fn holds_at(&self, now: Timestamp) -> bool {
-        now < self.expires && self.issued <= now.plus(Duration::from_secs(60))
+        whereabouts::holds_at(self.issued, self.expires, now)
     }
 }
 
@@ -96,14 +88,8 @@ impl Content for PublisherRecord {
     fn decode(content: &Bytes) -> Result<Self, WireError> {
         few_fields(content)?;
         let proto = RecordProto::decode(content.clone()).map_err(|_| WireError::Malformed)?;
-        let long = |bytes: &Vec<u8>| bytes.is_empty() || bytes.len() > MAX_ADDRESS_LEN;
-        if proto.addresses.len() > MAX_ADDRESSES || proto.addresses.iter().any(long) || long(&proto.peer) {
-            return Err(WireError::Field("a publisher record has a peer id and at most 16 addresses of 256 bytes"));
-        }
-        let (issued, expires) = (Timestamp::from_millis(proto.issued), Timestamp::from_millis(proto.expires));
-        if expires <= issued || expires.since(issued) > MAX_LIFETIME {
-            return Err(WireError::Field("a publisher record lives more than 0 and at most 24 hours"));
-        }
+        whereabouts::reachable(&proto.peer, &proto.addresses)?;
+        let (issued, expires) = whereabouts::lifetime(proto.issued, proto.expires)?;
         let slot = u8::try_from(proto.slot).ok().filter(|slot| *slot < SLOTS);
         Ok(Self {
             publisher: user(&proto.publisher, "the publisher of a record is an address of 20 bytes")?,

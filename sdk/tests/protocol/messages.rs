@@ -511,7 +511,7 @@ fn what_no_receiver_would_take_is_not_signed() {
     let nothing = KeyPush { granted: Vec::new(), ..push() };
     assert_eq!(rule_of(nothing, &publisher()), WireError::Field("a push carries 1 to 256 keys and answers nothing"));
     let void = PublisherRecord { expires: NOW, ..record() };
-    let rule = "a publisher record lives more than 0 and at most 24 hours";
+    let rule = "a record lives more than 0 and at most 24 hours";
     assert_eq!(rule_of(void, &publisher()), WireError::Field(rule));
     let nowhere = PublisherRecord { slot: PublisherRecord::slots().end, ..record() };
     assert_eq!(rule_of(nowhere, &publisher()), WireError::Field("the slot of a publisher record is 0 to 3"));
