@@ -154,7 +154,8 @@ mod tests {
         assert!(full.streams[0].history.is_some() && full.streams[0].rhythm.rekey_every.is_some());
         let usual = crate::gateway::Limits::default();
         assert_eq!(full.gateway.listen, DEFAULT_DOOR.to_string().parse().ok());
-        assert_eq!(full.gateway.max_connections, Some(usual.max_connections));
+        assert_eq!(full.gateway.max_connections, Some(usual.seats.most));
+        assert_eq!(full.gateway.max_connections_per_key, Some(usual.seats.per_key));
         assert_eq!(full.gateway.head_timeout, Some(usual.head_timeout));
         assert_eq!(full.gateway.write_timeout, Some(usual.write_timeout));
         assert!(full.log.filter.is_some());

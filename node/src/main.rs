@@ -10,6 +10,7 @@ mod daemon;
 mod dashboard;
 mod data_dir;
 mod demo;
+mod descriptors;
 mod exit;
 mod failure;
 mod gateway;

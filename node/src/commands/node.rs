@@ -24,6 +24,8 @@ pub(crate) const DEFAULT_LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/4100", "/ip4/0.0
 pub(crate) async fn run(args: NodeArgs, shared: Shared, output: Output, mut stop: Interrupt) -> Result<Exit, Failure> {
     let dir = DataDir::find(shared.data_dir.as_deref())?;
     dir.create()?;
+    // Peers and stored messages need many.
+    crate::descriptors::raise();
     // Held until the end: two nodes with one network key would take each other's connections.
     let held = keypair::load_or_make(&dir.node_key())?;
     if !(args.store.is_empty() && args.store_assigned.is_empty()) {

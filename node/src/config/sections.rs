@@ -170,6 +170,8 @@ pub(crate) struct GatewaySection {
     pub(crate) hosts: Vec<String>,
     /// Connections at a time.
     pub(crate) max_connections: Option<usize>,
+    /// Of one API key.
+    pub(crate) max_connections_per_key: Option<usize>,
     /// How long a request's head, and the pause before it, may take.
     pub(crate) head_timeout: Option<Duration>,
     /// How long a request's body may take.
@@ -184,6 +186,7 @@ pub(super) struct WrittenGateway {
     listen: Option<Spanned<Value>>,
     hosts: Option<Spanned<Value>>,
     max_connections: Option<Spanned<Value>>,
+    max_connections_per_key: Option<Spanned<Value>>,
     head_timeout: Option<Spanned<Value>>,
     body_timeout: Option<Spanned<Value>>,
     write_timeout: Option<Spanned<Value>>,
@@ -205,6 +208,12 @@ impl WrittenGateway {
             hosts: read("gateway", "hosts", self.hosts, |field| field.list("a host name without port", host))?
                 .unwrap_or_default(),
             max_connections: read("gateway", "max_connections", self.max_connections, |field| field.number(1))?,
+            max_connections_per_key: read(
+                "gateway",
+                "max_connections_per_key",
+                self.max_connections_per_key,
+                |field| field.number(1),
+            )?,
             head_timeout: span("head_timeout", self.head_timeout)?,
             body_timeout: span("body_timeout", self.body_timeout)?,
             write_timeout: span("write_timeout", self.write_timeout)?,

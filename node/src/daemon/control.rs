@@ -15,11 +15,11 @@ use tokio::net::UnixListener;
 
 use super::DaemonError;
 use crate::data_dir::DataDir;
-use crate::gateway::{Door, Limits};
+use crate::gateway::{Bounds, Crowd, Door, Limits};
 
 /// The owner's own commands; one of them may wait for lines on its stdin for as long as it likes.
 const LIMITS: Limits = Limits {
-    max_connections: 64,
+    seats: Bounds { most: 64, per_key: 64, live_per_key: 64 },
     head_timeout: Duration::from_secs(7 * 24 * 3600),
     write_timeout: Duration::from_secs(30),
 };
@@ -45,7 +45,8 @@ pub(super) fn open(dir: &DataDir) -> Result<Placed, DaemonError> {
         io::ErrorKind::InvalidInput => DaemonError::ControlPath { path: path.clone() },
         _ => DaemonError::Control { path: path.clone(), source },
     })?;
-    Ok(Placed { door: Door { listener, limits: LIMITS, control: true }, _name: Name(path) })
+    let crowd = Crowd::new(LIMITS.seats);
+    Ok(Placed { door: Door { listener, limits: LIMITS, crowd, control: true }, _name: Name(path) })
 }
 
 fn place(dir: &DataDir) -> io::Result<UnixListener> {

@@ -28,9 +28,10 @@ use crate::api_key::ApiKeys;
 use crate::args::{RunArgs, Shared};
 use crate::config::{Config, GatewaySection};
 use crate::data_dir::DataDir;
+use crate::descriptors;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::gateway::{self, Board, Door, Gateway, Limits, Readiness, Settings};
+use crate::gateway::{self, Board, Bounds, Door, Gateway, Limits, Readiness, Settings};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::times;
@@ -45,7 +46,7 @@ pub(crate) async fn run(
     let dir = DataDir::find(shared.data_dir.as_deref())?;
     let session = crate::session::Session::open(&shared)?;
     let api_keys = ApiKeys::load(session.store.clone())?;
-    let limits = limits(&config.gateway);
+    let limits = limits(&config.gateway, args.door().and(descriptors::raise()), output);
     let door = match args.door() {
         Some(address) => Some(open_door(address, limits, output).await?),
         None => None,
@@ -80,10 +81,30 @@ pub(crate) async fn run(
 /// How long a body may take if nothing else is said.
 const BODY: std::time::Duration = std::time::Duration::from_secs(30);
 
-fn limits(section: &GatewaySection) -> Limits {
+/// File descriptors for peers and the store.
+const FOR_OTHERS: usize = 256;
+/// Connections of applications that there are room for in any case.
+const LEAST: usize = 16;
+
+/// How many connections of applications there is room for beside peers and the store.
+fn room(descriptors: u64) -> usize {
+    let all = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    all.saturating_sub(FOR_OTHERS + Bounds::LOBBY).max(LEAST)
+}
+
+fn limits(section: &GatewaySection, descriptors: Option<u64>, output: Output) -> Limits {
     let usual = Limits::default();
+    let wanted = section.max_connections.unwrap_or(usual.seats.most);
+    let most = descriptors.map_or(wanted, |all| wanted.min(room(all)));
+    if let Some(all) = descriptors.filter(|_| most < wanted) {
+        let text = format!(
+            "applications have {most} connections instead of {wanted}: this process may have {all} files open, and keeps {FOR_OTHERS} of them for \
+             peers and the store; raise the limit (ulimit -n, LimitNOFILE)"
+        );
+        output.note("max_connections", text);
+    }
     Limits {
-        max_connections: section.max_connections.unwrap_or(usual.max_connections),
+        seats: Bounds::of(most, section.max_connections_per_key),
         head_timeout: section.head_timeout.unwrap_or(usual.head_timeout),
         write_timeout: section.write_timeout.unwrap_or(usual.write_timeout),
     }
@@ -164,4 +185,18 @@ pub(crate) enum DaemonError {
     Control { path: PathBuf, source: io::Error },
     #[error("the path of the control socket {} is too long for this system; use a data folder with a shorter path", .path.display())]
     ControlPath { path: PathBuf },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn applications_leave_file_descriptors_for_peers_and_the_store() {
+        assert_eq!(room(65_536), 65_536 - 272);
+        assert_eq!(room(1024), 752);
+        for few in [0, 64, 272, 288] {
+            assert_eq!(room(few), 16, "{few}");
+        }
+    }
 }

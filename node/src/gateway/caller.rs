@@ -12,8 +12,8 @@ use serde::Deserialize;
 use veilcast::StreamId;
 
 use super::Gateway;
-use super::crowd::Seat;
-use super::error::ApiError;
+use super::crowd::{Full, Holder, Seat, Stay};
+use super::error::{ApiError, RETRY};
 use super::listener::Control;
 use super::params::query;
 use crate::api_key::{ApiKey, Verb};
@@ -21,7 +21,18 @@ use crate::api_key::{ApiKey, Verb};
 /// Whoever asks, known; and his connection's seat, which is taken for as long as something that he opened goes on.
 pub(super) struct Caller {
     who: Who,
-    _seat: Option<Seat>,
+    stay: Option<Stay>,
+}
+
+/// Why what is open is to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The node stops.
+    Stopping,
+    /// The key was revoked.
+    Revoked,
+    /// Its place is somebody else's.
+    GivesWay,
 }
 
 enum Who {
@@ -89,14 +100,33 @@ impl Caller {
         }
     }
 
-    /// Returns once the key is revoked, or the node stops: what is open is to be closed then.
-    pub(super) async fn ends(&self, gateway: &Gateway) {
-        match &self.who {
-            Who::Owner => gateway.stops().await,
-            Who::Key(key) => tokio::select! {
-                () = gateway.stops() => {}
-                () = gateway.api_keys.gone(key) => {}
-            },
+    /// What is opened now has no end of its own.
+    ///
+    /// # Errors
+    /// 429 where the key has as many of these as it may have.
+    pub(super) fn stays(&mut self) -> Result<(), ApiError> {
+        Ok(self.stay.as_mut().map_or(Ok(()), Stay::live)?)
+    }
+
+    /// Returns once the key is revoked, the node stops or the connection gives way: what is open is to be closed then.
+    pub(super) async fn ends(&self, gateway: &Gateway) -> End {
+        let gone = async {
+            match &self.who {
+                Who::Owner => std::future::pending().await,
+                Who::Key(key) => gateway.api_keys.gone(key).await,
+            }
+        };
+        let gives_way = async {
+            match &self.stay {
+                None => std::future::pending().await,
+                Some(stay) => stay.seat().given_up().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = gone => End::Revoked,
+            () = gateway.stops() => End::Stopping,
+            () = gives_way => End::GivesWay,
         }
     }
 }
@@ -105,17 +135,26 @@ impl FromRequestParts<Gateway> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, ApiError> {
-        let seat = parts.extensions.get::<Seat>().cloned();
+        let seat = parts.extensions.get::<Seat>();
+        let stay = |holder: Holder| seat.map(|seat| seat.show(&holder)).transpose();
         if parts.extensions.get::<Control>().is_some() {
-            return Ok(Self { who: Who::Owner, _seat: seat });
+            return Ok(Self { who: Who::Owner, stay: stay(Holder::Owner)? });
         }
         let unknown = |message| ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message);
         let shown = shown(parts)?.ok_or_else(|| unknown("an API key is needed: Authorization: Bearer KEY"))?;
         let key = gateway.api_keys.find(&shown).ok_or_else(|| unknown("this API key is not known here"))?;
-        if let Some(seat) = &seat {
-            seat.trust();
-        }
-        Ok(Self { who: Who::Key(key), _seat: seat })
+        let stay = stay(Holder::Key(key.name.clone()))?;
+        Ok(Self { who: Who::Key(key), stay })
+    }
+}
+
+impl From<Full> for ApiError {
+    fn from(full: Full) -> Self {
+        let (status, code) = match full {
+            Full::House => (StatusCode::SERVICE_UNAVAILABLE, "full"),
+            Full::Key(_) | Full::Live(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_connections"),
+        };
+        Self::new(status, code, full.to_string()).later(RETRY)
     }
 }
 

@@ -12,6 +12,9 @@ use veilcast::{Refusal, StreamId};
 
 use crate::api_key::ApiKeyError;
 
+/// When to come again where nobody knows better.
+pub(super) const RETRY: Duration = Duration::from_secs(5);
+
 /// An answer that is a no.
 #[derive(Debug)]
 pub(super) struct ApiError {
@@ -57,7 +60,7 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "this node failed; its log tells why")
     }
 
-    fn later(mut self, after: Duration) -> Self {
+    pub(super) fn later(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
     }
@@ -87,7 +90,8 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(after) = self.retry_after {
+        let unavailable = (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY);
+        if let Some(after) = self.retry_after.or(unavailable) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
         }
         response

@@ -44,5 +44,7 @@ pub(super) fn lines(
 ) -> impl Stream<Item = Line> + Send + 'static {
     let all = stream::select_all(subscriptions);
     let lines = all.filter_map(move |delivery| future::ready(Line::of(&delivery, with_events)));
-    lines.take_until(Box::pin(async move { caller.ends(&gateway).await }))
+    lines.take_until(Box::pin(async move {
+        caller.ends(&gateway).await;
+    }))
 }

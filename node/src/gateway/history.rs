@@ -91,7 +91,7 @@ async fn read(
     let mut reading = Reading { subscription: gateway.client.resend_part(&part, replay).await?, events: what.events };
     let first = tokio::select! {
         first = reading.first() => first?,
-        () = caller.ends(&gateway) => return Err(ApiError::stopping()),
+        _ = caller.ends(&gateway) => return Err(ApiError::stopping()),
     };
     let rest = stream::unfold(Some(reading), |reading| async move {
         let mut reading = reading?;

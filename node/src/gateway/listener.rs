@@ -15,16 +15,19 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use super::Gateway;
-use super::crowd::{Crowd, Seat};
+use super::crowd::{Bounds, Crowd, Seat};
 use super::slow::Impatient;
+use crate::descriptors;
 
-/// The pause after a connection could not be taken: there may be no more file descriptors.
+/// The pause after a connection could not be taken.
 const BREATH: Duration = Duration::from_millis(100);
+/// For whoever gives way, to be told so.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Bytes of a request's head at most, and of what is read ahead.
 const HEAD: usize = 16 * 1024;
 /// What is said where there is no seat. Nobody waits for whoever does not take it.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 59\r\n\
-    connection: close\r\n\r\n{\"code\":\"full\",\"message\":\"too many connections; try later\"}";
+    retry-after: 5\r\nconnection: close\r\n\r\n{\"code\":\"full\",\"message\":\"too many connections; try later\"}";
 /// How long answers under way may take once the node stops.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -35,8 +38,8 @@ pub(crate) struct Control;
 /// How many connections there may be, and how slow.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// At a time.
-    pub(crate) max_connections: usize,
+    /// At a time, of all keys together and of each.
+    pub(crate) seats: Bounds,
     /// For a request's head, and the pause before it.
     pub(crate) head_timeout: Duration,
     /// Without taking anything.
@@ -45,7 +48,11 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_connections: 1024, head_timeout: Duration::from_secs(10), write_timeout: Duration::from_secs(30) }
+        Self {
+            seats: Bounds::of(1024, None),
+            head_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
+        }
     }
 }
 
@@ -59,8 +66,8 @@ impl Listener for TcpListener {
     type Io = tokio::net::TcpStream;
     async fn accept(&self) -> io::Result<Self::Io> {
         let (stream, _) = Self::accept(self).await?;
-        // Small answers leave at once.
-        stream.set_nodelay(true)?;
+        // Small answers leave at once. It cannot be said of a connection that was closed meanwhile, which shows soon enough.
+        let _ = stream.set_nodelay(true);
         Ok(stream)
     }
 }
@@ -77,6 +84,8 @@ impl Listener for tokio::net::UnixListener {
 pub(crate) struct Door<L> {
     pub(crate) listener: L,
     pub(crate) limits: Limits,
+    /// Who is inside.
+    pub(crate) crowd: Crowd,
     /// Whether it is the control socket.
     pub(crate) control: bool,
 }
@@ -84,29 +93,22 @@ pub(crate) struct Door<L> {
 impl Door<TcpListener> {
     /// Listens for applications.
     pub(crate) async fn open(address: SocketAddr, limits: Limits) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, limits, control: false })
+        let crowd = Crowd::new(limits.seats);
+        Ok(Self { listener: TcpListener::bind(address).await?, limits, crowd, control: false })
     }
 }
 
 impl<L: Listener> Door<L> {
     /// Serves until the node stops, and then until answers under way are finished, or took too long.
     pub(crate) async fn serve(self, gateway: Gateway) {
-        let (crowd, served) = (Crowd::new(self.limits.max_connections), TaskTracker::new());
+        let served = TaskTracker::new();
         let router = gateway.router();
         loop {
-            let accepted = tokio::select! {
+            let stream = tokio::select! {
                 () = gateway.stops() => break,
-                accepted = self.listener.accept() => accepted,
+                stream = next(&self.listener, &self.crowd) => stream,
             };
-            let stream = match accepted {
-                Ok(stream) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be taken");
-                    tokio::time::sleep(BREATH).await;
-                    continue;
-                }
-            };
-            match crowd.enter() {
+            match self.crowd.enter() {
                 Some(seat) => {
                     let stream = Impatient::new(stream, self.limits.write_timeout);
                     let serving = one(stream, seat, router.clone(), gateway.clone(), self.limits, self.control);
@@ -122,6 +124,26 @@ impl<L: Listener> Door<L> {
     }
 }
 
+/// The next connection. Where none can be taken, for want of file descriptors mostly, a stranger gives way, and nothing is tried
+/// again before a pause. Dropping the future loses nothing.
+async fn next<L: Listener>(listener: &L, crowd: &Crowd) -> L::Io {
+    let mut told = false;
+    loop {
+        let error = match listener.accept().await {
+            Ok(stream) => return stream,
+            Err(error) => error,
+        };
+        if descriptors::are_used_up(&error) {
+            crowd.make_room();
+        }
+        if !told {
+            tracing::warn!(%error, "a connection could not be taken; it is tried again");
+            told = true;
+        }
+        tokio::time::sleep(BREATH).await;
+    }
+}
+
 /// One connection, to its end.
 async fn one<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: T,
@@ -132,9 +154,6 @@ async fn one<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     control: bool,
 ) {
     let (service, taken) = (TowerToHyperService::new(router), seat.clone());
-    if control {
-        seat.trust();
-    }
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(taken.clone());
         if control {
@@ -148,7 +167,17 @@ async fn one<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     tokio::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,
-        () = seat.given_up() => return,
+        () = seat.given_up() => {
+            if seat.is_strangers() {
+                return;
+            }
+            // What is open ends by itself now.
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(FAREWELL, connection).await {
+                Ok(served) => served,
+                Err(_) => return,
+            }
+        }
         () = gateway.stops() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -161,4 +190,47 @@ async fn one<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 
 async fn turn_away(mut stream: impl AsyncWrite + Unpin) {
     let _ = tokio::time::timeout(BREATH, stream.write_all(FULL)).await;
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Instant;
+
+    use super::*;
+
+    /// One that has no file descriptors for a while.
+    struct Poor {
+        asked: AtomicU32,
+        fails: u32,
+    }
+
+    impl Listener for Poor {
+        type Io = tokio::io::DuplexStream;
+        async fn accept(&self) -> io::Result<Self::Io> {
+            match self.asked.fetch_add(1, Ordering::Relaxed) {
+                n if n < self.fails => Err(rustix::io::Errno::MFILE.into()),
+                _ => Ok(tokio::io::duplex(1).0),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn without_file_descriptors_strangers_give_way_one_at_a_time_and_nothing_spins() {
+        let (crowd, poor) = (Crowd::new(Bounds::of(8, None)), Poor { asked: AtomicU32::new(0), fails: 2 });
+        let [first, second, third] = [(); 3].map(|()| crowd.enter().unwrap());
+        let began = Instant::now();
+        next(&poor, &crowd).await;
+        assert!(began.elapsed() >= 2 * BREATH && poor.asked.load(Ordering::Relaxed) == 3);
+        first.given_up().await;
+        second.given_up().await;
+        assert!(tokio::time::timeout(Duration::from_millis(10), third.given_up()).await.is_err());
+    }
+
+    #[test]
+    fn what_is_said_where_there_is_no_seat_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(FULL).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}\r\n", body.len())) && head.contains("retry-after: 5\r\n"));
+    }
 }

@@ -47,7 +47,7 @@ struct What {
 
 async fn subscribe(
     State(gateway): State<Gateway>,
-    caller: Caller,
+    mut caller: Caller,
     At(id): At<String>,
     Params(what): Params<What>,
     headers: HeaderMap,
@@ -63,6 +63,7 @@ async fn subscribe(
     }
     if is_upgrade(&headers) {
         let upgrade = upgrade.map_err(|_| socket::needed())?;
+        caller.stays()?;
         let subscriptions = subscriptions(&gateway, &stream, &what).await?;
         return Ok(socket::subscribe(upgrade, gateway, caller, subscriptions, what.events));
     }
@@ -70,6 +71,7 @@ async fn subscribe(
         let message = "ask with Accept: text/event-stream, or for a WebSocket";
         return Err(ApiError::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", message));
     }
+    caller.stays()?;
     let subscriptions = subscriptions(&gateway, &stream, &what).await?;
     let lines = feed::lines(subscriptions, what.events, gateway, caller).map(|line| Ok::<_, Infallible>(event(line)));
     let mut response = Sse::new(lines).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();

@@ -41,6 +41,7 @@ use tokio_util::task::TaskTracker;
 use veilcast::client::Client;
 use veilcast::key_store::SledKeyStore;
 
+pub(crate) use self::crowd::{Bounds, Crowd};
 pub(crate) use self::dashboard::Board;
 pub(crate) use self::keys::report;
 pub(crate) use self::listener::{Door, Limits};

@@ -102,7 +102,7 @@ async fn one(
 
 async fn many(
     State(gateway): State<Gateway>,
-    caller: Caller,
+    mut caller: Caller,
     At(id): At<String>,
     Params(given): Params<Where>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -114,5 +114,6 @@ async fn many(
     }
     let destination = Destination::of(stream, given)?;
     let upgrade = upgrade.map_err(|_| socket::needed())?;
+    caller.stays()?;
     Ok(socket::publish(upgrade, gateway, caller, destination))
 }

@@ -81,7 +81,7 @@ impl Talk {
         loop {
             let heard = tokio::select! {
                 heard = self.hear() => heard,
-                () = ends.as_mut() => break,
+                _ = ends.as_mut() => break,
             };
             let payload = match heard {
                 Err(Gone) => return,

@@ -9,6 +9,8 @@ use super::{Home, LOCAL, Process, run_with};
 /// Every verb.
 pub const VERBS: [&str; 7] = ["publish", "subscribe", "history", "keys", "permissions", "metrics", "admin"];
 
+const RUN: [&str; 5] = ["run", "--listen", LOCAL, "--gateway", "127.0.0.1:0"];
+
 /// A daemon that is ready.
 pub struct Daemon {
     pub process: Process,
@@ -20,8 +22,15 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(home: &Home, more: &[&str]) -> Self {
-        let args = ["run", "--listen", LOCAL, "--gateway", "127.0.0.1:0"];
-        let process = home.start(&[&args[..], more].concat());
+        Self::ready(home.start(&[&RUN[..], more].concat()))
+    }
+
+    /// The same, with limits that a shell sets.
+    pub fn start_under(limits: &str, home: &Home) -> Self {
+        Self::ready(home.start_under(limits, &RUN))
+    }
+
+    fn ready(process: Process) -> Self {
         let ready = process.stderr.wait_for("ready as");
         let url = ready.split_whitespace().last().unwrap().to_owned();
         let address = process.stdout.wait_for("/p2p/");

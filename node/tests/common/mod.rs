@@ -159,8 +159,13 @@ impl Home {
 
     /// The same, where no file may become longer than a few megabytes: to it the disk is full then.
     pub fn start_with_little_disk(&self, args: &[&str]) -> Process {
+        self.start_under("trap '' XFSZ; ulimit -f 6000", args)
+    }
+
+    /// The same, with limits that a shell sets.
+    pub fn start_under(&self, limits: &str, args: &[&str]) -> Process {
         let (command, mut limited) = (self.command(args), Command::new("sh"));
-        limited.args(["-c", "trap '' XFSZ; ulimit -f 6000; exec \"$0\" \"$@\""]).arg(command.get_program());
+        limited.args(["-c", &format!("{limits}; exec \"$0\" \"$@\"")]).arg(command.get_program());
         limited.args(command.get_args());
         for (name, value) in command.get_envs() {
             match value {
