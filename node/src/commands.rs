@@ -73,7 +73,7 @@ fn passphrase_file(shared: &Shared, config: &Config) -> Option<PathBuf> {
 fn own(command: Command, config: Config, shared: Shared, output: Output) -> Result<Exit, Failure> {
     match command {
         Command::Run(mut args) => {
-            args.fill(&config.network, config.gateway.listen);
+            args.fill(&config.network, config.gateway.listen, config.mqtt.listen);
             in_runtime(|stop| daemon::run(args, config, shared, output, stop))
         }
         Command::ApiKey(command) => api_key::run(&command, &shared, output),

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use self::fault::{Fault, line_of};
 pub(crate) use self::registry::{RegistrySection, host};
 pub(crate) use self::sections::{
-    DEFAULT_DOOR, DataSection, GatewaySection, LogSection, NetworkSection, StorageSection, StreamSection,
+    DEFAULT_DOOR, DataSection, GatewaySection, LogSection, MqttSection, NetworkSection, StorageSection, StreamSection,
 };
 use crate::args::Shared;
 use crate::data_dir::DataDir;
@@ -45,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) storage: StorageSection,
     /// Where applications ask.
     pub(crate) gateway: GatewaySection,
+    /// Where devices ask.
+    pub(crate) mqtt: MqttSection,
     /// What is logged.
     pub(crate) log: LogSection,
 }
@@ -65,6 +67,8 @@ struct Written {
     storage: sections::WrittenStorage,
     #[serde(default)]
     gateway: sections::WrittenGateway,
+    #[serde(default)]
+    mqtt: sections::WrittenMqtt,
     #[serde(default)]
     log: sections::WrittenLog,
 }
@@ -102,6 +106,7 @@ impl Config {
             streams: written.streams.into_iter().map(sections::WrittenStream::understood).collect::<Result<_, _>>()?,
             storage: written.storage.understood()?,
             gateway: written.gateway.understood()?,
+            mqtt: written.mqtt.understood()?,
             log: written.log.understood()?,
         })
     }
@@ -158,6 +163,12 @@ mod tests {
         assert_eq!(full.gateway.max_connections_per_key, Some(usual.seats.per_key));
         assert_eq!(full.gateway.head_timeout, Some(usual.head_timeout));
         assert_eq!(full.gateway.write_timeout, Some(usual.write_timeout));
+        let usual = crate::gateway::MqttLimits::default();
+        assert_eq!(full.mqtt.listen, "127.0.0.1:1883".parse().ok());
+        assert_eq!(full.mqtt.max_connections, Some(usual.max_connections));
+        assert_eq!(full.mqtt.max_connections_per_key, Some(usual.max_connections_per_key));
+        assert_eq!(full.mqtt.connect_timeout, Some(usual.connect_timeout));
+        assert_eq!(full.mqtt.write_timeout, Some(usual.write_timeout));
         assert!(full.log.filter.is_some());
         let full = full.registry;
         assert!(matches!(full.name, Some(Registry::Chain(_))), "{all}");
@@ -207,6 +218,9 @@ mod tests {
             ("[gateway]\nmax_connections = 0".into(), 2, "gateway.max_connections"),
             ("[gateway]\nwrite_timeout = \"0s\"".into(), 2, "gateway.write_timeout"),
             ("[gateway]\nport = 1".into(), 2, "`port`"),
+            ("[mqtt]\nlisten = \"1883\"".into(), 2, "mqtt.listen"),
+            ("[mqtt]\nmax_connections_per_key = 0".into(), 2, "mqtt.max_connections_per_key"),
+            ("[mqtt]\nconnect_timeout = 5".into(), 2, "mqtt.connect_timeout"),
             ("[log]\nfilter = \"veilcast=loud\"".into(), 2, "log.filter"),
         ];
         for (text, at, says) in cases {

@@ -19,6 +19,7 @@ Examples:
   veilcast run --config /etc/veilcast/veilcast.toml
   veilcast run --listen /ip4/0.0.0.0/tcp/4100 --gateway 127.0.0.1:7171
   veilcast api-key add shop --stream STREAM --verb publish              while it runs, or before
+  veilcast run --mqtt 127.0.0.1:1883                                    MQTT as well: topic = stream, password = API key
   curl -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' -d '{\"price\": 42}' \\
        http://127.0.0.1:7171/streams/0xOWNER%2Fprices
 
@@ -36,13 +37,16 @@ pub(crate) struct RunArgs {
     /// Let applications ask here over HTTP and WebSocket, or nowhere: none [default: 127.0.0.1:7171]
     #[arg(long, value_name = "IP:PORT", env = "VEILCAST_GATEWAY")]
     gateway: Option<Door>,
+    /// Let devices publish and subscribe here over MQTT, such as 127.0.0.1:1883 [default: none]
+    #[arg(long, value_name = "IP:PORT", env = "VEILCAST_MQTT")]
+    mqtt: Option<Door>,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
 }
 
 impl RunArgs {
     /// Takes from the config file what neither the command line nor the environment says.
-    pub(crate) fn fill(&mut self, network: &NetworkSection, gateway: Option<Door>) {
+    pub(crate) fn fill(&mut self, network: &NetworkSection, gateway: Option<Door>, mqtt: Option<Door>) {
         if self.listen.is_empty() {
             self.listen.clone_from(&network.listen);
         }
@@ -50,11 +54,17 @@ impl RunArgs {
             self.bootstrap.clone_from(&network.bootstrap);
         }
         self.gateway = self.gateway.or(gateway);
+        self.mqtt = self.mqtt.or(mqtt);
     }
 
     /// Where applications ask; `None` for nowhere.
     pub(crate) fn door(&self) -> Option<SocketAddr> {
         self.gateway.map_or(Some(DEFAULT_DOOR), |Door(address)| address)
+    }
+
+    /// Where devices do, over MQTT; nowhere unless it is said, since that port is often somebody else's.
+    pub(crate) fn mqtt(&self) -> Option<SocketAddr> {
+        self.mqtt.and_then(|Door(address)| address)
     }
 }
 

@@ -78,7 +78,7 @@ fn run_in_json(config: &Config) -> serde_json::Value {
     let span = |span: Option<std::time::Duration>| span.map(times::show_span);
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let (data, network) = (&config.data, &config.network);
-    let (storage, gateway) = (&config.storage, &config.gateway);
+    let (storage, gateway, mqtt) = (&config.storage, &config.gateway, &config.mqtt);
     let streams: Vec<&str> = config.streams.iter().map(|stream| stream.id.as_str()).collect();
     json!({
         "data": { "folder": path(&data.folder), "passphrase_file": path(&data.passphrase_file) },
@@ -95,6 +95,11 @@ fn run_in_json(config: &Config) -> serde_json::Value {
             "listen": gateway.listen.map(|door| door.to_string()), "hosts": texts(&gateway.hosts),
             "max_connections": gateway.max_connections, "head_timeout": span(gateway.head_timeout),
             "body_timeout": span(gateway.body_timeout), "write_timeout": span(gateway.write_timeout),
+        },
+        "mqtt": {
+            "listen": mqtt.listen.map(|door| door.to_string()), "max_connections": mqtt.max_connections,
+            "max_connections_per_key": mqtt.max_connections_per_key,
+            "connect_timeout": span(mqtt.connect_timeout), "write_timeout": span(mqtt.write_timeout),
         },
         "log": { "filter": config.log.filter },
     })

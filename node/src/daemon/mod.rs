@@ -26,12 +26,12 @@ use veilcast::permission::ethereum::EthereumRegistry;
 use self::open::Opened;
 use crate::api_key::ApiKeys;
 use crate::args::{RunArgs, Shared};
-use crate::config::{Config, GatewaySection};
+use crate::config::{Config, GatewaySection, MqttSection};
 use crate::data_dir::DataDir;
 use crate::descriptors;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::gateway::{self, Board, Bounds, Door, Gateway, Limits, Readiness, Settings};
+use crate::gateway::{self, Board, Bounds, Door, Gateway, Limits, MqttDoor, MqttLimits, Readiness, Settings};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::times;
@@ -51,6 +51,11 @@ pub(crate) async fn run(
         Some(address) => Some(open_door(address, limits, output).await?),
         None => None,
     };
+    let mqtt = match args.mqtt() {
+        Some(address) => Some(open_mqtt(address, mqtt_limits(&config.mqtt), output).await?),
+        None => None,
+    };
+    let doors = Doors { http: door, mqtt };
     let store = session.store.clone();
     let Some(opened) = stop.or(open::open(session, &dir, &args, &config, output)).await else {
         return Ok(Exit::Done);
@@ -73,7 +78,7 @@ pub(crate) async fn run(
         stopping,
         work: TaskTracker::new(),
     });
-    let served = serve(&gateway, door, &dir, contract.as_ref(), tell_stop, &mut stop, output).await;
+    let served = serve(&gateway, doors, &dir, contract.as_ref(), tell_stop, &mut stop, output).await;
     stop::all(&gateway, contract, output).await;
     served.map(|()| Exit::Done)
 }
@@ -110,6 +115,34 @@ fn limits(section: &GatewaySection, descriptors: Option<u64>, output: Output) ->
     }
 }
 
+fn mqtt_limits(section: &MqttSection) -> MqttLimits {
+    let usual = MqttLimits::default();
+    MqttLimits {
+        max_connections: section.max_connections.unwrap_or(usual.max_connections),
+        max_connections_per_key: section.max_connections_per_key.unwrap_or(usual.max_connections_per_key),
+        connect_timeout: section.connect_timeout.unwrap_or(usual.connect_timeout),
+        write_timeout: section.write_timeout.unwrap_or(usual.write_timeout),
+    }
+}
+
+/// Where applications and devices ask.
+struct Doors {
+    http: Option<Door<TcpListener>>,
+    mqtt: Option<MqttDoor>,
+}
+
+async fn open_mqtt(address: SocketAddr, limits: MqttLimits, output: Output) -> Result<MqttDoor, DaemonError> {
+    let door = MqttDoor::open(address, limits).await.map_err(|source| DaemonError::Mqtt { address, source })?;
+    if !address.ip().is_loopback() {
+        let text = format!(
+            "MQTT at {address} can be spoken from other machines, without TLS: API keys and messages pass in the clear unless a proxy \
+             with TLS stands in front of it"
+        );
+        output.note("mqtt_in_the_clear", text);
+    }
+    Ok(door)
+}
+
 async fn open_door(address: SocketAddr, limits: Limits, output: Output) -> Result<Door<TcpListener>, DaemonError> {
     let door = Door::open(address, limits).await.map_err(|source| DaemonError::Door { address, source })?;
     if !address.ip().is_loopback() {
@@ -125,7 +158,7 @@ async fn open_door(address: SocketAddr, limits: Limits, output: Output) -> Resul
 /// Until somebody wants it to stop, or the message store fails. When this returns, answers under way are finished.
 async fn serve(
     gateway: &Gateway,
-    door: Option<Door<TcpListener>>,
+    Doors { http, mqtt }: Doors,
     dir: &DataDir,
     contract: Option<&Arc<EthereumRegistry>>,
     tell_stop: watch::Sender<bool>,
@@ -133,8 +166,12 @@ async fn serve(
     output: Output,
 ) -> Result<(), Failure> {
     let doors = TaskTracker::new();
-    let local = door.as_ref().and_then(|door| door.listener.local_addr().ok());
-    if let Some(door) = door {
+    let local = http.as_ref().and_then(|door| door.listener.local_addr().ok());
+    if let Some(door) = http {
+        doors.spawn(door.serve(gateway.clone()));
+    }
+    let devices = mqtt.as_ref().and_then(MqttDoor::address);
+    if let Some(door) = mqtt {
         doors.spawn(door.serve(gateway.clone()));
     }
     #[cfg(unix)]
@@ -144,7 +181,7 @@ async fn serve(
     if let Some(contract) = contract {
         tokio::spawn(crate::chain::tell(Arc::downgrade(contract), output));
     }
-    tell(gateway, local, output).await;
+    tell(gateway, local, devices, output).await;
     let outcome = tokio::select! {
         () = stop.wait() => Ok(()),
         error = gateway.client.storage_failed() => Err(Failure::StorageFailed(error)),
@@ -158,17 +195,20 @@ async fn serve(
 
 /// Where it can be reached: on stdout an address a line for others' `--bootstrap`, and on stderr that it is ready. That nobody reads
 /// either is no reason to stop.
-async fn tell(gateway: &Gateway, door: Option<SocketAddr>, output: Output) {
+async fn tell(gateway: &Gateway, door: Option<SocketAddr>, mqtt: Option<SocketAddr>, output: Output) {
     let addresses: Vec<String> = gateway.client.addresses().await.iter().map(Multiaddr::to_string).collect();
     let json = json!({ "peer_id": gateway.client.peer_id().to_string(), "addresses": addresses });
     let _ = output.result(addresses.join("\n"), &json);
     let asked = door.map_or_else(|| "no gateway".into(), |address| format!("the gateway is http://{address}"));
-    let text = format!("ready as {} since {}; {asked}", gateway.client.user(), times::show(crate::commands::now()));
+    let devices = mqtt.map_or_else(String::new, |address| format!("MQTT is mqtt://{address}; "));
+    let text =
+        format!("ready as {} since {}; {devices}{asked}", gateway.client.user(), times::show(crate::commands::now()));
     let json = json!({
         "event": "ready",
         "identity": gateway.client.user().to_string(),
         "addresses": addresses,
         "gateway": door.map(|address| format!("http://{address}")),
+        "mqtt": mqtt.map(|address| format!("mqtt://{address}")),
     });
     output.event(text, &json);
 }
@@ -181,6 +221,10 @@ pub(crate) enum DaemonError {
         "cannot listen for applications at {address}: {source}; choose another address with --gateway (127.0.0.1:0 takes any free port), or none"
     )]
     Door { address: SocketAddr, source: io::Error },
+    #[error(
+        "cannot listen for MQTT at {address}: {source}; choose another address with --mqtt (127.0.0.1:0 takes any free port), or none"
+    )]
+    Mqtt { address: SocketAddr, source: io::Error },
     #[error("cannot make the control socket {}: {source}; check the data folder and its permissions", .path.display())]
     Control { path: PathBuf, source: io::Error },
     #[error("the path of the control socket {} is too long for this system; use a data folder with a shorter path", .path.display())]

@@ -43,6 +43,11 @@ enum Who {
 }
 
 impl Caller {
+    /// Whoever has shown this key.
+    pub(super) fn with(key: Arc<ApiKey>, seat: Seat) -> Self {
+        Self { who: Who::Key(key), _seat: Some(seat) }
+    }
+
     /// On a stream.
     ///
     /// # Errors

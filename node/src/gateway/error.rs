@@ -65,6 +65,11 @@ impl ApiError {
         self
     }
 
+    /// The status and the message, for whoever is told otherwise.
+    pub(super) fn said(&self) -> (StatusCode, &str) {
+        (self.status, &self.message)
+    }
+
     /// The same for whoever is told on a socket.
     pub(super) fn in_json(&self) -> serde_json::Value {
         json!({ "code": self.code, "message": self.message })

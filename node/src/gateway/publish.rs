@@ -41,6 +41,13 @@ pub(super) struct Where {
     _api_key: Option<IgnoredAny>,
 }
 
+impl Where {
+    /// As it is said elsewhere than in a query.
+    pub(super) fn new(partition: Option<String>, partition_key: Option<String>, timestamp: Option<String>) -> Self {
+        Self { partition, partition_key, timestamp, _api_key: None }
+    }
+}
+
 /// Where messages go, and when they are from.
 #[derive(Clone)]
 pub(super) struct Destination {
@@ -50,7 +57,7 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    fn of(stream: StreamId, given: Where) -> Result<Self, ApiError> {
+    pub(super) fn of(stream: StreamId, given: Where) -> Result<Self, ApiError> {
         let partition = match (given.partition, given.partition_key) {
             (Some(_), Some(_)) => return Err(ApiError::bad("give partition or partitionKey, not both")),
             (Some(number), None) => Partition::Number(partition(&number)?),

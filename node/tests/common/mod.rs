@@ -41,6 +41,7 @@ pub fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
         "VEILCAST_LISTEN",
         "VEILCAST_BOOTSTRAP",
         "VEILCAST_GATEWAY",
+        "VEILCAST_MQTT",
         "XDG_DATA_HOME",
     ] {
         command.env_remove(variable);

@@ -1,0 +1,406 @@
+//! One client, from its first byte to its last. One task owns all of it.
+//!
+//! ```text
+//! CONNECT ─▶ let in ─▶ packets, messages, acknowledgements, as they come ─▶ DISCONNECT, or an end of ours
+//! ```
+//! One packet is dealt with at a time: while a message is being published nothing further is read, so that messages keep their order
+//! and nothing piles up here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::SelectAll;
+use tokio::time::{Instant, sleep_until, timeout};
+use veilcast::client::Subscription;
+
+use super::super::Gateway;
+use super::super::caller::Caller;
+use super::super::crowd::Seat;
+use super::answer::{Made, Tongue};
+use super::clients::Place;
+use super::line::{Line, Lost};
+use super::link::{Broken, Link};
+use super::login::{self, Client, LastWill};
+use super::no::{No, Reason};
+use super::said::{Delivery, Hello, Publish, Said, Subscribe};
+use super::subscriptions::{self, Subscriptions, Taken};
+use super::{Shared, content};
+use crate::api_key::Verb;
+
+/// How long a message that is being published when the connection ends is waited for, to acknowledge it.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// Why a connection ends.
+enum End {
+    /// The client is gone, or broke the protocol and was told.
+    Lost(Lost),
+    /// It said goodbye.
+    Bye { with_will: bool },
+    /// It is told to go.
+    Told(No),
+}
+
+impl From<Lost> for End {
+    fn from(lost: Lost) -> Self {
+        Self::Lost(lost)
+    }
+}
+
+impl From<Broken> for End {
+    fn from(broken: Broken) -> Self {
+        Self::Lost(broken.into())
+    }
+}
+
+impl From<No> for End {
+    fn from(no: No) -> Self {
+        Self::Told(no)
+    }
+}
+
+/// What was under way.
+enum Done {
+    Published(Delivery, Result<(), No>),
+    Subscribed(u16, Vec<Begun>),
+}
+
+/// A subscription, begun: its topic, whether its messages are acknowledged, and where they come from.
+type Begun = Result<(String, bool, SelectAll<Subscription>), No>;
+
+/// One connection, to its end.
+pub(super) async fn serve(stream: tokio::net::TcpStream, peer: SocketAddr, seat: Seat, door: Arc<Shared>) {
+    let mut line = Line::new(stream, Link::new(door.limits.largest(&door.gateway)), door.limits.write_timeout);
+    let met = tokio::select! {
+        met = timeout(door.limits.connect_timeout, hello(&mut line)) => met,
+        () = seat.given_up() => return,
+        () = door.gateway.stops() => return,
+    };
+    let hello = match met {
+        Ok(Ok(hello)) => hello,
+        Ok(Err(lost)) => {
+            tracing::info!(%peer, why = %lost, "an MQTT client was not let in");
+            return line.end().await;
+        }
+        Err(_) => {
+            tracing::info!(%peer, "an MQTT client did not log in in time");
+            return;
+        }
+    };
+    let tongue = Tongue { v5: line.link.is_v5(), problems: hello.problems };
+    let now = Instant::now();
+    match login::admit(&door.gateway, &door.clients, hello, &seat) {
+        Err(no) => {
+            tracing::info!(%peer, why = no.why(), "an MQTT client was not let in");
+            if let Ok(refused) = tongue.not_welcome(&no) {
+                let _ = line.link.send(refused, now);
+            }
+            line.end().await;
+        }
+        Ok(Client { caller, place, will, welcome }) => {
+            tracing::info!(%peer, key = caller.name(), "an MQTT client logged in");
+            line.link.welcome();
+            let sent = tongue.welcome(welcome).is_ok_and(|welcome| line.link.send(welcome, now).is_ok());
+            let caller = Arc::new(caller);
+            let session =
+                Session { line, tongue, door, caller, peer, busy: None, subscriptions: Subscriptions::default() };
+            if sent { session.run(place, will).await } else { session.line.end().await }
+        }
+    }
+}
+
+/// The first packet.
+async fn hello(line: &mut Line) -> Result<Hello, Lost> {
+    loop {
+        match line.link.next(Instant::now())?.map(Said::of) {
+            Some(Said::Hello(hello)) => return Ok(hello),
+            Some(_) => return Err(Broken("its first packet is no CONNECT".into()).into()),
+            None => line.turn(true).await?,
+        }
+    }
+}
+
+struct Session {
+    line: Line,
+    tongue: Tongue,
+    door: Arc<Shared>,
+    caller: Arc<Caller>,
+    peer: SocketAddr,
+    /// Until this is done no further packet is dealt with.
+    busy: Option<BoxFuture<'static, Done>>,
+    subscriptions: Subscriptions,
+}
+
+impl Session {
+    async fn run(mut self, place: Place, will: Option<LastWill>) {
+        let end = match self.talk(&place).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        };
+        let (key, peer) = (self.caller.name(), self.peer);
+        match &end {
+            End::Bye { .. } => tracing::info!(%peer, key, "an MQTT client left"),
+            End::Lost(lost) => tracing::info!(%peer, key, why = %lost, "an MQTT client is gone"),
+            End::Told(no) => tracing::info!(%peer, key, why = no.why(), "an MQTT client was told to go"),
+        }
+        if let End::Told(no) = &end {
+            self.finish().await;
+            if let Some(bye) = self.tongue.bye(no) {
+                let _ = self.line.link.send(bye, Instant::now());
+            }
+        }
+        self.leave(&end, will);
+        let Self { line, subscriptions, .. } = self;
+        drop(subscriptions);
+        drop(place);
+        line.end().await;
+    }
+
+    /// What is being published is acknowledged, if it takes no longer than it may.
+    async fn finish(&mut self) {
+        let Some(busy) = self.busy.take() else { return };
+        if let Ok(done) = timeout(GRACE, busy).await {
+            let _ = self.done(done);
+        }
+    }
+
+    /// Publishes the will of a client that went without a word. A node that stops and a key that was revoked leave none.
+    fn leave(&self, end: &End, will: Option<LastWill>) {
+        let gateway = &self.door.gateway;
+        let wanted = !matches!(end, End::Bye { with_will: false });
+        let stops = *gateway.stopping.borrow();
+        if let Some(will) = will.filter(|_| wanted && !stops && self.caller.still_may(gateway).is_ok()) {
+            let (gateway, key) = (gateway.clone(), self.caller.name().to_owned());
+            self.door.gateway.work.spawn(async move {
+                if let Err(refused) = will.to.publish(&gateway, will.payload).await {
+                    tracing::warn!(key, why = refused.said().1, "a client's will was not published");
+                }
+            });
+        }
+    }
+
+    /// Until there is a reason to end.
+    async fn talk(&mut self, place: &Place) -> Result<std::convert::Infallible, End> {
+        let (door, caller, mut stuck) = (self.door.clone(), self.caller.clone(), Stuck::default());
+        let ends = caller.ends(&door.gateway);
+        tokio::pin!(ends);
+        loop {
+            while self.busy.is_none() && self.line.link.has_room() {
+                let Some(packet) = self.line.link.next(Instant::now())? else { break };
+                self.hear(Said::of(packet))?;
+            }
+            let (credit, room) = (self.line.link.has_credit(), self.line.link.has_room());
+            let stuck_until = stuck.until(&self.line.link, Instant::now(), door.limits.write_timeout);
+            let reads = self.busy.is_none() && room;
+            let silent_at = self.line.link.silent_at();
+            let Self { line, busy, subscriptions, .. } = self;
+            tokio::select! {
+                done = finished(busy) => self.done(done)?,
+                turned = line.turn(reads) => turned?,
+                taken = subscriptions.next(credit), if room => {
+                    let taken = taken.ok_or_else(stopping)?;
+                    self.deliver(&taken);
+                }
+                () = at(silent_at) => self.is_silent(reads)?,
+                () = at(stuck_until) => {
+                    return Err(No::new(Reason::Quota, "the client acknowledges nothing of what is sent to it").into());
+                }
+                () = ends.as_mut() => return Err(self.ended().into()),
+                () = place.taken_over() => {
+                    return Err(No::new(Reason::TakenOver, "another client came under the same name").into());
+                }
+            }
+        }
+    }
+
+    /// The node stops, or the key was revoked.
+    fn ended(&self) -> No {
+        match self.caller.still_may(&self.door.gateway) {
+            Err(revoked) => revoked.into(),
+            Ok(()) => stopping(),
+        }
+    }
+
+    /// A client that was not listened to was not silent.
+    fn is_silent(&mut self, listened: bool) -> Result<(), End> {
+        let now = Instant::now();
+        if listened {
+            return Err(self.line.link.is_silent(now).into());
+        }
+        self.line.link.heard(now);
+        Ok(())
+    }
+
+    fn hear(&mut self, said: Said) -> Result<(), End> {
+        let protocol = |why: &str| Err(No::new(Reason::Protocol, why).into());
+        match said {
+            Said::Publish(publish) => self.publish(publish),
+            Said::Release { id } => self.answer(|tongue| tongue.completed(id)),
+            Said::Subscribe(subscribe) => self.subscribe(subscribe),
+            Said::Unsubscribe { id, filters } => {
+                let found: Vec<bool> = filters.iter().map(|topic| self.subscriptions.remove(topic)).collect();
+                self.answer(|tongue| tongue.unsubscribed(id, &found))
+            }
+            Said::Ping => self.answer(|tongue| Ok(tongue.pong())),
+            Said::Bye { with_will } => Err(End::Bye { with_will }),
+            Said::Nothing => Ok(()),
+            Said::Hello(_) => protocol("a client logs in once"),
+            Said::Unexpected => protocol("this packet has no place here"),
+        }
+    }
+
+    fn publish(&mut self, publish: Publish) -> Result<(), End> {
+        if publish.retain {
+            return Err(No::new(Reason::Retain, "nothing is retained here").into());
+        }
+        let delivery = publish.delivery;
+        let begun = self.begin(publish);
+        match begun {
+            Ok(published) => self.busy = Some(Box::pin(async move { Done::Published(delivery, published.await) })),
+            Err(no) => self.published(delivery, Err(no))?,
+        }
+        Ok(())
+    }
+
+    fn begin(&self, publish: Publish) -> Result<BoxFuture<'static, Result<(), No>>, No> {
+        let gateway: Gateway = self.door.gateway.clone();
+        self.caller.still_may(&gateway)?;
+        let stream = content::stream(&publish.topic)?;
+        self.caller.may(Verb::Publish, &stream)?;
+        let to = content::destination(stream, &publish.about)?;
+        let payload = content::payload(publish.payload, &publish.about)?;
+        Ok(Box::pin(async move { to.publish(&gateway, payload).await.map(drop).map_err(No::from) }))
+    }
+
+    /// Says what became of a message. Where nobody can be told, the connection ends: a client must not believe that it went.
+    fn published(&mut self, delivery: Delivery, outcome: Result<(), No>) -> Result<(), End> {
+        let no = outcome.err();
+        if let Some(no) = &no {
+            let (key, peer) = (self.caller.name(), self.peer);
+            tracing::info!(%peer, key, why = no.why(), "a message over MQTT was not published");
+        }
+        match (delivery, no) {
+            (Delivery::AtMostOnce, None) => Ok(()),
+            (Delivery::AtMostOnce, Some(no)) => Err(no.into()),
+            (_, Some(no)) if !self.tongue.v5 => Err(no.into()),
+            (Delivery::AtLeast(id), no) => self.answer(|tongue| tongue.published(id, no.as_ref())),
+            (Delivery::Exactly(id), no) => self.answer(|tongue| tongue.received(id, no.as_ref())),
+        }
+    }
+
+    fn subscribe(&mut self, subscribe: Subscribe) -> Result<(), End> {
+        if subscribe.numbered {
+            return Err(No::new(Reason::Identifier, "subscription identifiers are not supported").into());
+        }
+        self.caller.still_may(&self.door.gateway).map_err(No::from)?;
+        let mut room = self.subscriptions.room();
+        let wanted = subscribe.filters.into_iter().map(|filter| {
+            if filter.no_local {
+                return Err(No::new(
+                    Reason::CannotBe,
+                    "a client gets its own messages, too: no local is not supported",
+                ));
+            }
+            let stream = content::filter(&filter.topic)?;
+            self.caller.may(Verb::Subscribe, &stream)?;
+            room = room.checked_sub(1).ok_or_else(|| No::new(Reason::Quota, "too many subscriptions at once"))?;
+            Ok((filter, stream))
+        });
+        let wanted: Vec<Result<_, No>> = wanted.collect();
+        let (gateway, about, id) = (self.door.gateway.clone(), subscribe.about, subscribe.id);
+        self.busy = Some(Box::pin(async move {
+            let mut begun = Vec::with_capacity(wanted.len());
+            for one in wanted {
+                begun.push(match one {
+                    Err(no) => Err(no),
+                    Ok((filter, stream)) => subscriptions::begin(&gateway, &stream, about.user("partitions"))
+                        .await
+                        .map(|feed| (filter.topic, filter.acknowledged, feed))
+                        .map_err(No::from),
+                });
+            }
+            Done::Subscribed(id, begun)
+        }));
+        Ok(())
+    }
+
+    fn done(&mut self, done: Done) -> Result<(), End> {
+        self.busy = None;
+        // Meanwhile it could not be heard.
+        self.line.link.heard(Instant::now());
+        match done {
+            Done::Published(delivery, outcome) => self.published(delivery, outcome),
+            Done::Subscribed(id, begun) => {
+                let subscriptions = &mut self.subscriptions;
+                let added =
+                    begun.into_iter().map(|one| one.and_then(|(topic, ack, feed)| subscriptions.add(topic, ack, feed)));
+                let answers: Vec<Result<bool, No>> = added.collect();
+                for no in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+                    let (key, peer) = (self.caller.name(), self.peer);
+                    tracing::info!(%peer, key, why = no.why(), "a subscription over MQTT was refused");
+                }
+                self.answer(|tongue| tongue.subscribed(id, &answers))
+            }
+        }
+    }
+
+    /// One that is larger than the client takes is not sent (version 5, section 3.1.2.11.4).
+    fn deliver(&mut self, taken: &Taken) {
+        let (link, now) = (&mut self.line.link, Instant::now());
+        let id = if taken.acknowledged { link.packet_id() } else { None };
+        let made = self.tongue.message(&taken.topic, id, &taken.message);
+        let sent = made.is_ok_and(|message| link.send(message, now).is_ok());
+        if !sent {
+            let (key, peer) = (self.caller.name(), self.peer);
+            tracing::info!(%peer, key, "a message is larger than an MQTT client takes");
+            if let Some(id) = id {
+                link.give_back(id, now);
+            }
+        }
+    }
+
+    /// A reason in words goes first where a client takes small packets only.
+    fn answer(&mut self, make: impl Fn(Tongue) -> Made) -> Result<(), End> {
+        let (link, now) = (&mut self.line.link, Instant::now());
+        let mut say = |tongue| make(tongue).is_ok_and(|answer| link.send(answer, now).is_ok());
+        if say(self.tongue) || say(Tongue { problems: false, ..self.tongue }) {
+            return Ok(());
+        }
+        Err(Broken("an answer is larger than it takes".into()).into())
+    }
+}
+
+fn stopping() -> No {
+    No::new(Reason::Stopping, "this node stops")
+}
+
+/// Whether a client that has as much to acknowledge as there may be acknowledges anything.
+#[derive(Default)]
+struct Stuck(Option<(usize, Instant)>);
+
+impl Stuck {
+    fn until(&mut self, link: &Link, now: Instant, patience: Duration) -> Option<Instant> {
+        let many = link.unacknowledged();
+        self.0 = match self.0 {
+            _ if link.has_credit() => None,
+            Some((before, since)) if before == many => Some((before, since)),
+            _ => Some((many, now)),
+        };
+        self.0.map(|(_, since)| since + patience)
+    }
+}
+
+async fn finished(busy: &mut Option<BoxFuture<'static, Done>>) -> Done {
+    match busy {
+        Some(busy) => busy.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
