@@ -4,11 +4,16 @@
 
 mod common;
 
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use common::{Daemon, Home, Process, Run, VERBS, in_path, run_with, subscribed};
 
 const VERSIONS: [&str; 2] = ["mqttv311", "mqttv5"];
+/// How long a socket may take before the test fails instead of hanging.
+const LONG: Duration = Duration::from_secs(180);
 const USER: &str = "0x00000000000000000000000000000000000000bb";
 
 /// A daemon with both doors that keeps its stream, and a key with every verb.
@@ -163,5 +168,364 @@ fn a_revoked_key_ends_the_connections_that_were_opened_with_it_and_others_go_on(
     other.stdout.wait_for("still here");
     let said = house.daemon.process.stderr.all().join("\n");
     assert!(!said.contains(&reader) && !said.contains(&house.key) && said.contains("key=\"reader\""), "{said}");
+    house.daemon.end();
+}
+
+/// A packet: its first byte, and all behind its length.
+type Packet = (u8, Vec<u8>);
+
+/// A client without a library.
+struct Raw(TcpStream);
+
+impl Raw {
+    fn to(house: &House) -> Self {
+        let stream = TcpStream::connect(house.mqtt()).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.set_write_timeout(Some(LONG)).unwrap();
+        Self(stream)
+    }
+
+    /// Logged in, in version 4 (3.1.1) or 5.
+    fn login(house: &House, version: u8, key: &str, name: &str) -> Self {
+        let mut raw = Self::to(house);
+        raw.say(&hello(version, key, name, 0, None));
+        let (kind, welcome) = raw.hear().unwrap();
+        assert_eq!((kind, &welcome[..2]), (0x20, &[0, 0][..]));
+        raw
+    }
+
+    fn say(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).unwrap();
+    }
+
+    /// The next packet; `None` once the connection is closed.
+    fn hear(&mut self) -> Option<Packet> {
+        let mut byte = [0];
+        match self.0.read(&mut byte) {
+            Ok(1) => {}
+            // Closed, in whichever way.
+            Ok(_) => return None,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+            Err(error) => panic!("{error}"),
+        }
+        let kind = byte[0];
+        let mut length = 0;
+        for shift in [0, 7, 14, 21] {
+            self.0.read_exact(&mut byte).unwrap();
+            length |= usize::from(byte[0] & 0x7f) << shift;
+            if byte[0] & 0x80 == 0 {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).unwrap();
+        Some((kind, body))
+    }
+
+    /// All packets until the connection is closed.
+    fn rest(&mut self) -> Vec<Packet> {
+        std::iter::from_fn(|| self.hear()).collect()
+    }
+
+    /// It is told why, and the connection is closed.
+    fn is_told_to_go(&mut self, reason: u8) {
+        let rest = self.rest();
+        let (kind, bye) = rest.last().unwrap_or_else(|| panic!("not told {reason:#x}"));
+        assert_eq!((*kind, bye[0]), (0xe0, reason), "{rest:?}");
+    }
+}
+
+fn packet(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let body = parts.concat();
+    let (mut packet, mut length) = (vec![kind], body.len());
+    loop {
+        let more = if length > 0x7f { 0x80 } else { 0 };
+        packet.push(u8::try_from(length & 0x7f).unwrap() | more);
+        length >>= 7;
+        if length == 0 {
+            break;
+        }
+    }
+    [packet, body].concat()
+}
+
+fn text(text: impl AsRef<[u8]>) -> Vec<u8> {
+    let text = text.as_ref();
+    [&u16::try_from(text.len()).unwrap().to_be_bytes()[..], text].concat()
+}
+
+/// `CONNECT`, with a will for a topic if need be.
+fn hello(version: u8, key: &str, name: &str, keep_alive: u16, will: Option<&str>) -> Vec<u8> {
+    let properties: &[u8] = if version == 5 { &[0] } else { &[] };
+    let will = will.map(|topic| [properties, &text(topic), &text("gone")].concat());
+    let flags = 0xc2 | if will.is_some() { 0x04 } else { 0 };
+    let head = [&text("MQTT")[..], &[version, flags], &keep_alive.to_be_bytes(), properties].concat();
+    packet(0x10, &[&head, &text(name), &will.unwrap_or_default(), &text("anybody"), &text(key)])
+}
+
+/// `PUBLISH` with QoS 1.
+fn publish(version: u8, topic: &str, id: u16, payload: &[u8]) -> Vec<u8> {
+    let properties: &[u8] = if version == 5 { &[0] } else { &[] };
+    packet(0x32, &[&text(topic), &id.to_be_bytes(), properties, payload])
+}
+
+/// `SUBSCRIBE`
+fn subscribe(version: u8, topic: &str, qos: u8) -> Vec<u8> {
+    let properties: &[u8] = if version == 5 { &[0] } else { &[] };
+    packet(0x82, &[&[0, 9], properties, &text(topic), &[qos]])
+}
+
+#[test]
+fn a_stop_acknowledges_what_was_published_and_tells_why_and_all_of_it_is_stored() {
+    const MANY: u16 = 400;
+    let house = House::open("");
+    let login = |version| Raw::login(&house, version, &house.key, &format!("sensor of {version}"));
+    let mut clients = [4, 5].map(|version| (version, login(version)));
+    for (version, client) in &mut clients {
+        for id in 1..=MANY {
+            client.say(&publish(*version, &house.stream, id, format!("{version}-{id}").as_bytes()));
+        }
+        client.hear().unwrap();
+    }
+    house.daemon.process.signal("-TERM");
+    let mut acknowledged = Vec::new();
+    for (version, client) in &mut clients {
+        let mut heard = client.rest();
+        if *version == 5 {
+            let (kind, bye) = heard.pop().unwrap();
+            assert_eq!((kind, bye[0]), (0xe0, 0x8b));
+        }
+        acknowledged.push(format!("{version}-1"));
+        for (kind, body) in heard {
+            assert_eq!(kind, 0x40);
+            acknowledged.push(format!("{version}-{}", u16::from_be_bytes([body[0], body[1]])));
+        }
+    }
+    let House { home, mut daemon, stream, key } = house;
+    assert_eq!(daemon.process.wait(), Some(0), "{:#?}", daemon.process.stderr.all());
+
+    let daemon = Daemon::start(&home, &[]);
+    let path = format!("/streams/{}/data/partitions/0/last?count=1000", in_path(&stream));
+    let stored = daemon.with(&key, &path, &[]).body;
+    for one in acknowledged {
+        assert!(stored.contains(&format!("\"payload\":\"{one}\"")), "{one}");
+    }
+    daemon.end();
+}
+
+#[test]
+fn what_is_no_packet_or_has_no_place_ends_its_connection_and_no_other() {
+    let house = House::open("");
+    let stream = house.stream.as_str();
+    let mut witness = Raw::login(&house, 5, &house.key, "witness");
+    let http = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec();
+    let mut wrong_protocol = hello(4, &house.key, "a", 0, None);
+    wrong_protocol[4] = b'X';
+    for bytes in [
+        http,
+        vec![0; 64],
+        vec![0xff; 64],
+        // Lengths that never end, or are larger than anything here.
+        vec![0x10, 0xff, 0xff, 0xff, 0xff, 0x7f],
+        vec![0x10, 0xff, 0xff, 0xff, 0x7f],
+        wrong_protocol,
+        hello(3, &house.key, "a", 0, None),
+        hello(6, &house.key, "a", 0, None),
+        publish(5, stream, 1, b"1"),
+        packet(0x10, &[&text("MQTT"), &[5, 0xc2, 0, 0, 0xff, 0xff]]),
+        packet(0xe0, &[]),
+        // More than a stranger may send.
+        packet(0x10, &[&text("MQTT"), &[4, 0xc2, 0, 0], &text(vec![b'x'; 60_000]), &text("u"), &text(&house.key)]),
+    ] {
+        let mut raw = Raw::to(&house);
+        raw.say(&bytes);
+        let heard = raw.rest();
+        assert!(heard.iter().all(|(kind, body)| *kind == 0x20 && body[1] != 0), "{bytes:02x?}: {heard:02x?}");
+    }
+    for version in [4, 5] {
+        for bytes in [
+            hello(version, &house.key, "twice", 0, None),
+            packet(0x20, &[&[0, 0]]),
+            packet(0x32, &[&text(stream)]),
+            packet(0x36, &[&text(stream), &[0, 1], b"1"]),
+            publish(version, stream, 0, b"1"),
+            packet(0x30, &[&[0xff, 0xff, b'x']]),
+            packet(0x30, &[&text(b"\xff\xfe"), &[0]]),
+            packet(0x82, &[&[0, 1]]),
+            packet(0x40, &[&[0, 7]]),
+            packet(0x50, &[&[0, 7]]),
+            packet(0xf0, &[&[0; 8]]),
+        ] {
+            let mut raw = Raw::login(&house, version, &house.key, "clumsy");
+            raw.say(&bytes);
+            let heard = raw.rest();
+            assert!(heard.iter().all(|(kind, body)| *kind == 0xe0 && body[0] >= 0x80), "{bytes:02x?}: {heard:02x?}");
+            assert_eq!(heard.len(), usize::from(version == 5), "{bytes:02x?}: {heard:02x?}");
+        }
+    }
+    witness.say(&publish(5, stream, 1, b"1"));
+    let (kind, body) = witness.hear().unwrap();
+    assert_eq!((kind, &body[..2]), (0x40, &[0, 1][..]));
+    let said = house.daemon.process.stderr.all().join("\n");
+    assert!(!said.contains(&house.key) && !said.contains("panicked"), "{said}");
+    house.daemon.end();
+}
+
+#[test]
+fn packets_and_payloads_too_large_are_refused_before_there_is_room_for_them() {
+    let house = House::open("");
+    let stream = house.stream.as_str();
+    let mut raw = Raw::login(&house, 5, &house.key, "large");
+    // 255 MiB, announced.
+    raw.say(&[0x32, 0xff, 0xff, 0xff, 0x7f]);
+    raw.is_told_to_go(0x95);
+    let mut raw = Raw::login(&house, 4, &house.key, "large");
+    raw.say(&[0x32, 0xff, 0xff, 0xff, 0x7f]);
+    assert_eq!(raw.rest(), []);
+    for (size, refused) in [(1 << 20, None), ((1 << 20) + 1, Some(0x97))] {
+        let mut raw = Raw::login(&house, 5, &house.key, "large");
+        raw.say(&publish(5, stream, 1, &vec![0xff; size]));
+        let (kind, body) = raw.hear().unwrap();
+        assert_eq!((kind, body.get(2).copied().filter(|code| *code != 0)), (0x40, refused));
+    }
+    house.daemon.end();
+}
+
+#[test]
+fn a_client_that_takes_or_acknowledges_nothing_is_cut_off_and_others_get_everything() {
+    const MANY: u16 = 300;
+    let house = House::open("write_timeout = \"1s\"");
+    let stream = house.stream.as_str();
+    let mut deaf = Raw::login(&house, 5, &house.key, "deaf");
+    deaf.say(&subscribe(5, stream, 0));
+    assert_eq!(deaf.hear().unwrap().0, 0x90);
+    let mut lazy = Raw::login(&house, 5, &house.key, "lazy");
+    lazy.say(&subscribe(5, stream, 1));
+    assert_eq!(lazy.hear().unwrap().0, 0x90);
+    let mut good = Raw::login(&house, 4, &house.key, "good");
+    good.say(&subscribe(4, stream, 0));
+    assert_eq!(good.hear().unwrap().0, 0x90);
+    let reader = std::thread::spawn(move || (0..MANY).map(|_| good.hear().unwrap().1.len()).min());
+    let acknowledged = std::thread::spawn(move || {
+        let heard = lazy.rest();
+        (heard.len(), heard.last().map(|(kind, body)| (*kind, body[0])))
+    });
+
+    let mut source = Raw::login(&house, 5, &house.key, "source");
+    let payload = vec![0xff; 100_000];
+    for id in 1..=MANY {
+        source.say(&publish(5, stream, id, &payload));
+        assert_eq!(source.hear().unwrap().0, 0x40);
+    }
+    assert!(reader.join().unwrap().unwrap() > payload.len());
+    house.daemon.process.stderr.wait_for("it takes nothing of what is sent to it");
+    // As many as may be on their way, and why no more.
+    assert_eq!(acknowledged.join().unwrap(), (65, Some((0xe0, 0x97))));
+    drop(deaf);
+    house.daemon.end();
+}
+
+#[test]
+fn connections_that_say_nothing_keep_nobody_out_who_has_a_key_and_are_closed_and_a_key_has_so_many() {
+    let house = House::open("max_connections = 4\nmax_connections_per_key = 2\nconnect_timeout = \"2s\"");
+    let shop = house.home.api_key("shop", &["publish"]);
+    let mut idle: Vec<Raw> = (0..40).map(|_| Raw::to(&house)).collect();
+    let one = Raw::login(&house, 5, &house.key, "one");
+    let two = Raw::login(&house, 4, &house.key, "two");
+    for (version, refused) in [(4, 3), (5, 0x97)] {
+        let mut third = Raw::to(&house);
+        third.say(&hello(version, &house.key, "three", 0, None));
+        let heard = third.rest();
+        assert_eq!((heard[0].0, heard[0].1[1]), (0x20, refused), "{heard:?}");
+    }
+    let mut other = Raw::login(&house, 5, &shop, "one");
+    for raw in &mut idle {
+        assert_eq!(raw.rest(), []);
+    }
+    // Half a packet is no reason to stay.
+    let mut slow = Raw::to(&house);
+    slow.say(&hello(5, &house.key, "slow", 0, None)[..9]);
+    assert_eq!(slow.rest(), []);
+    other.say(&publish(5, &house.stream, 1, b"1"));
+    assert_eq!(other.hear().unwrap().0, 0x40);
+    drop((one, two));
+    house.daemon.end();
+}
+
+#[test]
+fn who_is_silent_for_too_long_is_gone_and_leaves_a_will_and_a_name_has_one_client() {
+    let house = House::open("");
+    let stream = house.stream.as_str();
+    let mut heir = Raw::login(&house, 4, &house.key, "heir");
+    heir.say(&subscribe(4, stream, 0));
+    assert_eq!(heir.hear().unwrap().0, 0x90);
+    let inherited = |heir: &mut Raw| {
+        let (kind, body) = heir.hear().unwrap();
+        assert!(kind == 0x30 && body.ends_with(b"gone"), "{body:?}");
+    };
+    let mut silent = Raw::to(&house);
+    silent.say(&hello(5, &house.key, "silent", 1, Some(stream)));
+    assert_eq!(silent.hear().unwrap().0, 0x20);
+    silent.is_told_to_go(0x8d);
+    inherited(&mut heir);
+    // A connection that breaks leaves one as well, and a goodbye leaves none.
+    let mut polite = Raw::to(&house);
+    polite.say(&hello(5, &house.key, "polite", 0, Some(stream)));
+    polite.hear().unwrap();
+    polite.say(&packet(0xe0, &[]));
+    assert_eq!(polite.rest(), []);
+    let mut lost = Raw::to(&house);
+    lost.say(&hello(4, &house.key, "lost", 0, Some(stream)));
+    lost.hear().unwrap();
+    drop(lost);
+    inherited(&mut heir);
+    // Another one under the same name, of the same key; a will that its key does not allow.
+    let mut before = Raw::login(&house, 5, &house.key, "same");
+    let reader = house.home.api_key("reader", &["subscribe"]);
+    let mut other = Raw::login(&house, 5, &reader, "same");
+    let _after = Raw::login(&house, 5, &house.key, "same");
+    before.is_told_to_go(0x8e);
+    other.say(&packet(0xc0, &[]));
+    assert_eq!(other.hear().unwrap(), (0xd0, vec![]));
+    let mut greedy = Raw::to(&house);
+    greedy.say(&hello(5, &reader, "greedy", 0, Some(stream)));
+    assert_eq!(greedy.hear().unwrap().1[1], 0x87);
+    house.daemon.end();
+}
+
+#[test]
+fn what_is_not_done_here_is_said_at_once_or_refused_by_itself() {
+    let house = House::open("");
+    let stream = house.stream.as_str();
+    let mut raw = Raw::to(&house);
+    raw.say(&hello(5, &house.key, "", 0, None));
+    let welcome = raw.hear().unwrap().1;
+    // No retained messages, wildcards, subscription identifiers, shared subscriptions (section 3.2.2.3); a name, and a keep-alive.
+    for property in [[0x25, 0], [0x28, 0], [0x29, 0], [0x2a, 0]] {
+        assert!(welcome.windows(2).any(|window| window == property), "{property:02x?}: {welcome:02x?}");
+    }
+    assert!(welcome.windows(9).any(|window| window == b"veilcast-"), "{welcome:02x?}");
+    for (topic, code) in [("#", 0xa2), ("0x00/+", 0xa2), ("$share/a/b", 0x9e), ("$SYS/x", 0x8f), (stream, 1)] {
+        raw.say(&subscribe(5, topic, 2));
+        let (kind, body) = raw.hear().unwrap();
+        assert_eq!((kind, body.last()), (0x90, Some(&code)), "{topic}");
+    }
+    raw.say(&packet(0xa2, &[&[0, 3, 0], &text(stream), &text("other")]));
+    assert_eq!(raw.hear().unwrap(), (0xb0, vec![0, 3, 0, 0, 0x11]));
+    // Retained, with an identifier, or under a number for a topic.
+    raw.say(&packet(0x33, &[&text(stream), &[0, 1, 0], b"1"]));
+    raw.is_told_to_go(0x9a);
+    let mut raw = Raw::login(&house, 5, &house.key, "a");
+    raw.say(&packet(0x82, &[&[0, 9, 2, 0x0b, 1], &text(stream), &[0]]));
+    raw.is_told_to_go(0xa1);
+    let mut raw = Raw::login(&house, 5, &house.key, "a");
+    raw.say(&packet(0x32, &[&text(stream), &[0, 1, 3, 0x23, 0, 1], b"1"]));
+    raw.is_told_to_go(0x94);
+    // Version 3.1.1 can only be sent away.
+    for bytes in [packet(0x33, &[&text(stream), &[0, 1], b"1"]), publish(4, "x/y", 1, b"1")] {
+        let mut raw = Raw::login(&house, 4, &house.key, "a");
+        raw.say(&bytes);
+        assert_eq!(raw.rest(), []);
+    }
     house.daemon.end();
 }

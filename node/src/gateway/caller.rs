@@ -43,9 +43,9 @@ enum Who {
 }
 
 impl Caller {
-    /// Whoever has shown this key.
-    pub(super) fn with(key: Arc<ApiKey>, seat: Seat) -> Self {
-        Self { who: Who::Key(key), _seat: Some(seat) }
+    /// Whoever has shown this key, and has this open.
+    pub(super) fn with(key: Arc<ApiKey>, stay: Stay) -> Self {
+        Self { who: Who::Key(key), stay: Some(stay) }
     }
 
     /// On a stream.

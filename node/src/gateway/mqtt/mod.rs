@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use self::clients::Clients;
 use super::Gateway;
-use super::crowd::Crowd;
+use super::crowd::{Bounds, Crowd};
 
 /// The pause after a connection could not be taken: there may be no more file descriptors.
 const BREATH: Duration = Duration::from_millis(100);
@@ -62,6 +62,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// How many of one key there may be is a matter of [`Clients`], who know which takes the place of which.
+    fn bounds(&self) -> Bounds {
+        let most = self.max_connections;
+        Bounds { most, per_key: most, live_per_key: most }
+    }
+
     /// The largest packet, bytes.
     fn largest(&self, gateway: &Gateway) -> usize {
         gateway.settings.max_body + HEAD
@@ -95,7 +101,7 @@ impl Door {
     /// Serves until the node stops, and then until clients were told.
     pub(crate) async fn serve(self, gateway: Gateway) {
         let Self { listener, limits } = self;
-        let (crowd, served) = (Crowd::new(limits.max_connections), TaskTracker::new());
+        let (crowd, served) = (Crowd::new(limits.bounds()), TaskTracker::new());
         let clients = Clients::new(limits.max_connections_per_key);
         let shared = Arc::new(Shared { gateway: gateway.clone(), limits, clients });
         loop {

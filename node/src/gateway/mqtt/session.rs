@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use veilcast::client::Subscription;
 
 use super::super::Gateway;
-use super::super::caller::Caller;
+use super::super::caller::{self, Caller};
 use super::super::crowd::Seat;
 use super::answer::{Made, Tongue};
 use super::clients::Place;
@@ -144,17 +144,26 @@ impl Session {
             End::Lost(lost) => tracing::info!(%peer, key, why = %lost, "an MQTT client is gone"),
             End::Told(no) => tracing::info!(%peer, key, why = no.why(), "an MQTT client was told to go"),
         }
-        if let End::Told(no) = &end {
-            self.finish().await;
-            if let Some(bye) = self.tongue.bye(no) {
-                let _ = self.line.link.send(bye, Instant::now());
+        match &end {
+            End::Told(no) => {
+                self.finish().await;
+                self.tell(no);
             }
+            // Unless it was told already.
+            End::Lost(Lost::Broken(broken)) => self.tell(&No::new(Reason::Protocol, broken.to_string())),
+            End::Lost(_) | End::Bye { .. } => {}
         }
         self.leave(&end, will);
         let Self { line, subscriptions, .. } = self;
         drop(subscriptions);
         drop(place);
         line.end().await;
+    }
+
+    fn tell(&mut self, no: &No) {
+        if let Some(bye) = self.tongue.bye(no) {
+            let _ = self.line.link.send(bye, Instant::now());
+        }
     }
 
     /// What is being published is acknowledged, if it takes no longer than it may.
@@ -206,19 +215,11 @@ impl Session {
                 () = at(stuck_until) => {
                     return Err(No::new(Reason::Quota, "the client acknowledges nothing of what is sent to it").into());
                 }
-                () = ends.as_mut() => return Err(self.ended().into()),
+                end = ends.as_mut() => return Err(closed(end).into()),
                 () = place.taken_over() => {
                     return Err(No::new(Reason::TakenOver, "another client came under the same name").into());
                 }
             }
-        }
-    }
-
-    /// The node stops, or the key was revoked.
-    fn ended(&self) -> No {
-        match self.caller.still_may(&self.door.gateway) {
-            Err(revoked) => revoked.into(),
-            Ok(()) => stopping(),
         }
     }
 
@@ -368,6 +369,14 @@ impl Session {
             return Ok(());
         }
         Err(Broken("an answer is larger than it takes".into()).into())
+    }
+}
+
+fn closed(by: caller::End) -> No {
+    match by {
+        caller::End::Stopping => stopping(),
+        caller::End::Revoked => No::new(Reason::NotAuthorized, "this API key was revoked"),
+        caller::End::GivesWay => No::new(Reason::Quota, "the connection gives way to that of another API key"),
     }
 }
 
