@@ -317,7 +317,7 @@ fn pushed(event: &Event) -> Option<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_bought_in_time_is_shown_at_once_so_that_the_end_of_the_one_before_shuts_nobody_out() {
     let desk = Desk::open().await;
-    let (record, grant) = (desk.record(), desk.grant(2, Period::until(desk.after(5))));
+    let (record, grant) = (desk.record(), desk.grant(2, Period::until(desk.after(40))));
     let (reader, mut subscription) = desk.reader(2, &[&record, &grant]).await;
     desk.net.ready(&desk.publisher, &desk.stream, 1).await;
     say(&desk.publisher, &desk.stream, "one").await;
@@ -326,7 +326,7 @@ async fn a_grant_bought_in_time_is_shown_at_once_so_that_the_end_of_the_one_befo
 
     reader.import_grant(&desk.grant(2, Period::until(desk.after(600)))).await.unwrap();
     until(async || desk.publisher.signed_grants().grants(&desk.stream).unwrap().len() == 2).await;
-    desk.clock.set(desk.after(7));
+    desk.clock.set(desk.after(42));
     say(&desk.publisher, &desk.stream, "two").await;
     let two = next_message(&mut subscription).await;
     assert_eq!((two.text(), &two.key_id), (Some("two"), &one.key_id));

@@ -23,7 +23,9 @@ use veilcast::storage::{
 };
 use veilcast::subscriber::StorageFault;
 use veilcast::time::{Clock, ManualClock, SystemClock};
-use veilcast::wire::{MessageContent, Received, RequestId, ResendPage, ResendRequest, Span, StorageRecord, Verified};
+use veilcast::wire::{
+    Frame, MessageContent, Received, RequestId, ResendPage, ResendRequest, Span, StorageRecord, Verified,
+};
 use veilcast::{Event, Period, Permission, Refusal, StreamId, StreamPart, Timestamp, UserId};
 
 /// A stream whose owner signs what holds, published by the owner and stored by a node that goes by what it signed.
@@ -407,6 +409,24 @@ async fn nothing_is_lost_while_a_slow_permission_source_is_asked_again_about_a_p
     until(async || node.stats().messages_received >= 101).await;
     source.held.send_replace(false);
     stored_all(&node, 101).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_frame_with_more_messages_than_may_wait_for_a_slow_permission_source_none_is_lost() {
+    let (net, clock) = (Net::start().await, Arc::new(ManualClock::at(SystemClock.now())));
+    let mut made = HandMade::start_unlisted(&net, 7).await;
+    let registry = Arc::new(LocalRegistry::new(Arc::new(MemoryKeyStore::default())));
+    registry.create_stream(&made.stream, 1, false).unwrap();
+    let source = Arc::new(Slow { inner: registry, held: watch::Sender::new(true) });
+    let node = short_of_room(&net, source.clone(), clock, &made.stream).await;
+    for _ in 0..2 {
+        let messages: Vec<_> = (0..50).map(|n| made.message(&n.to_string())).collect();
+        let frames = messages.iter().map(|message| Frame::of_message(message.envelope().clone()));
+        made.raw.send(&made.part(), frames.flat_map(|frame| frame.to_vec()).collect::<Vec<_>>()).await;
+    }
+    until(async || node.stats().messages_received >= 100).await;
+    source.held.send_replace(false);
+    stored_all(&node, 100).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@
 //! and the network waits behind it. Authors of whom nothing good is known hold nobody up: beyond the limits theirs go first.
 //! Only until there was an answer about anybody are they waited for as well, for nobody is known before.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,9 @@ pub(super) struct Keeper {
     checks: Checks,
     /// Whether the permission source has answered about anybody yet.
     answered: bool,
+    /// What has not been looked at of the frame taken last, and its room in the inbox.
+    rest: VecDeque<Verified<MessageContent>>,
+    rest_room: Option<OwnedSemaphorePermit>,
     batch: Vec<Verified<MessageContent>>,
     bytes: usize,
     /// Room in the inbox of what lies in the batch.
@@ -47,6 +51,8 @@ impl Keeper {
             shared,
             stream,
             answered: false,
+            rest: VecDeque::new(),
+            rest_room: None,
             batch: Vec::new(),
             bytes: 0,
             room: Vec::new(),
@@ -61,7 +67,7 @@ impl Keeper {
         let mut stopping = self.shared.stopping.subscribe();
         loop {
             let pause = self.pause();
-            let (takes_more, asks) = (self.takes_more(), self.checks.any_under_way());
+            let (takes_more, asks) = (self.rest.is_empty() && self.takes_more(), self.checks.any_under_way());
             tokio::select! {
                 biased;
                 Some(checked) = self.checks.next(), if asks => self.checked(storage, checked),
@@ -72,7 +78,9 @@ impl Keeper {
                 _ = stopping.changed() => break,
                 () = tokio::time::sleep(pause) => {}
             }
+            self.take_rest(storage);
             while self.has_room()
+                && self.rest.is_empty()
                 && self.takes_more()
                 && let Ok(taken) = inbox.try_recv()
             {
@@ -82,8 +90,9 @@ impl Keeper {
             self.store(storage).await?;
         }
         inbox.close();
+        std::mem::take(&mut self.rest).into_iter().for_each(|message| self.consider(storage, message));
         while let Ok(taken) = inbox.try_recv() {
-            self.taken(storage, taken);
+            taken.messages.into_iter().for_each(|message| self.consider(storage, message));
             if !self.has_room() {
                 self.store(storage).await?;
             }
@@ -94,12 +103,15 @@ impl Keeper {
     }
 
     fn pause(&self) -> Duration {
+        if !self.rest.is_empty() && self.takes_more() {
+            return Duration::ZERO;
+        }
         let wake = self.unchecked.next_wake(self.checks.has_room_for_strangers()).filter(|_| self.checks.has_room());
         let pause = wake.map(|at| at.since(self.shared.now()).max(Duration::from_millis(1)));
         pause.unwrap_or(Duration::from_secs(3600))
     }
 
-    /// Whether the next frame may come. An answer that is on its way is waited for; one that is put off is not.
+    /// Whether the next message may come. An answer that is on its way is waited for; one that is put off is not.
     fn takes_more(&self) -> bool {
         let is_half_full = match self.answered {
             true => self.unchecked.is_half_full_of_known(),
@@ -112,20 +124,34 @@ impl Keeper {
         self.batch.len() < BATCH && self.bytes < BATCH_BYTES
     }
 
+    /// Several frames may come as one, with more messages than may wait.
     fn taken(&mut self, storage: &Storage, taken: Taken) {
-        let Taken { messages, room } = taken;
-        self.room.push(room);
-        for message in messages {
-            let author = message.content().publisher;
-            let waits = self.unchecked.waits_for(author);
-            match self.shared.checked(&self.stream, author, Permission::Publish).filter(|_| !waits) {
-                Some(Ok(_)) => self.keep(message),
-                Some(Err(_)) => count(&storage.counts.refused, 1),
-                None => {
-                    let dropped = self.unchecked.push(self.shared.now(), message, self.is_stranger(author));
-                    count(&storage.counts.unchecked, dropped.is_some().into());
-                    self.check_due(storage);
-                }
+        self.rest = taken.messages.into();
+        self.rest_room = Some(taken.room);
+        self.take_rest(storage);
+    }
+
+    fn take_rest(&mut self, storage: &Storage) {
+        while self.takes_more()
+            && let Some(message) = self.rest.pop_front()
+        {
+            self.consider(storage, message);
+        }
+        if self.rest.is_empty() {
+            self.room.extend(self.rest_room.take());
+        }
+    }
+
+    fn consider(&mut self, storage: &Storage, message: Verified<MessageContent>) {
+        let author = message.content().publisher;
+        let waits = self.unchecked.waits_for(author);
+        match self.shared.checked(&self.stream, author, Permission::Publish).filter(|_| !waits) {
+            Some(Ok(_)) => self.keep(message),
+            Some(Err(_)) => count(&storage.counts.refused, 1),
+            None => {
+                let dropped = self.unchecked.push(self.shared.now(), message, self.is_stranger(author));
+                count(&storage.counts.unchecked, dropped.is_some().into());
+                self.check_due(storage);
             }
         }
     }

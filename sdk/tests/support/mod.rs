@@ -36,7 +36,8 @@ pub fn identity(byte: u8) -> Identity {
 pub fn config() -> ClientConfig {
     let mut config = ClientConfig::default();
     config.rsa_bits = 2048;
-    // A push to whoever is there may take its time on a busy machine; whoever is gone is known to be at once.
+    // Answers and confirmations of whoever is there may take their time on a busy machine; whoever is gone is known to be at once.
+    config.requester.key_request_timeout = LONG;
     config.push_timeout = LONG;
     config
 }
