@@ -23,6 +23,11 @@ impl Process {
         Self { child, stdin, stdout, stderr }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// As Ctrl-C does.
     pub fn interrupt(&self) {
         self.signal("-INT");
