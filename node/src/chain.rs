@@ -14,6 +14,7 @@ use veilcast::key_store::RecordStore;
 use veilcast::permission::ethereum::{ChainConfig, Deployment, EthereumRegistry, FollowConfig};
 
 use crate::args::{ChainArgs, Registry, RegistryArgs};
+use crate::clock::clock;
 
 /// The registry that the command line names. Nobody is asked yet.
 pub(crate) fn open(deployment: Deployment, args: &ChainArgs) -> Result<EthereumRegistry, ChainFailure> {
@@ -23,7 +24,7 @@ pub(crate) fn open(deployment: Deployment, args: &ChainArgs) -> Result<EthereumR
     let mut config = ChainConfig::default();
     config.agreement = args.agree.unwrap_or(config.agreement);
     config.confirmations = args.confirmations.unwrap_or(config.confirmations);
-    let builder = EthereumRegistry::builder(deployment).config(config);
+    let builder = EthereumRegistry::builder(deployment).config(config).clock(clock());
     let builder = args.rpc.iter().fold(builder, |builder, url| builder.rpc(url.0.as_str()));
     builder.build().map_err(ChainFailure::Setup)
 }

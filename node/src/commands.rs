@@ -23,9 +23,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use veilcast::Timestamp;
-use veilcast::time::{Clock, SystemClock};
 
 use crate::args::{Cli, Command, GrantCommand, KeyCommand, PassphraseCommand, Shared, StreamCommand};
+pub(crate) use crate::clock::now;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -126,9 +126,4 @@ pub(crate) fn past_span(from: Option<When>, to: Option<When>) -> Result<(Timesta
     let from = from.map_or(Timestamp::ZERO, |from| from.in_the_past(now));
     let to = to.map_or(Timestamp::from_millis(u64::MAX), |to| to.in_the_past(now));
     if to < from { Err(Failure::Backwards { from, to }) } else { Ok((from, to)) }
-}
-
-/// The present moment.
-pub(crate) fn now() -> Timestamp {
-    SystemClock.now()
 }

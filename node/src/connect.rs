@@ -9,6 +9,7 @@ use veilcast::permission::ethereum::EthereumRegistry;
 
 use crate::args::{Kept, NetworkArgs, Registry, RegistryArgs};
 use crate::chain;
+use crate::clock::clock;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::session::Session;
@@ -97,7 +98,7 @@ async fn connected(
 
 /// A client of a data folder, for which the registry decides.
 fn set_up(session: Session, registry: &RegistryArgs, asked: Option<Arc<EthereumRegistry>>) -> ClientBuilder {
-    let builder = Client::builder(session.identity).store(session.store);
+    let builder = Client::builder(session.identity).store(session.store).clock(clock());
     match (registry.named(), asked) {
         (_, Some(asked)) => builder.permissions(asked),
         (Registry::Kept(Kept::Grants), None) => builder.signed_grants(),

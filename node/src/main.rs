@@ -1,73 +1,10 @@
-//! `veilcast`: identities, streams, relays, publishers and subscribers from the command line.
+//! `veilcast`, by the machine's clock.
 
-mod api_key;
-mod args;
-mod chain;
-mod commands;
-mod config;
-mod connect;
-mod daemon;
-mod dashboard;
-mod data_dir;
-mod demo;
-mod descriptors;
-mod exit;
-mod failure;
-mod gateway;
-mod interrupt;
-mod lines;
-mod log;
-mod metrics;
-mod output;
-mod panics;
-mod session;
-mod through;
-mod times;
-mod unlock;
-
-use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use clap::Parser;
-
-use crate::args::Cli;
-use crate::exit::Exit;
-use crate::failure::{Failure, Told};
-use crate::output::Output;
+use veilcast::time::SystemClock;
 
 fn main() -> ExitCode {
-    panics::quiet();
-    match Cli::try_parse() {
-        Ok(cli) => run(cli).into(),
-        Err(error) => explain(&error).into(),
-    }
-}
-
-fn run(cli: Cli) -> Exit {
-    let output = Output::new(cli.shared.json);
-    let outcome = panics::caught(|| commands::run(cli, output)).unwrap_or(Err(Failure::Database));
-    outcome.unwrap_or_else(|failure| {
-        if !matches!(failure, Failure::OutputClosed) {
-            output.failure(&failure.told());
-        }
-        failure.exit()
-    })
-}
-
-/// Help and version are answers; anything else clap says is about wrong usage.
-fn explain(error: &clap::Error) -> Exit {
-    let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
-    let json = exit == Exit::Usage && std::env::args_os().any(|arg| arg == "--json");
-    if !json {
-        // Nobody reading it is no reason to fail, a disk that is full is one.
-        let printed = error.print().and_then(|()| io::stdout().flush());
-        let is_closed = |fault: &io::Error| fault.kind() == io::ErrorKind::BrokenPipe;
-        return if printed.is_err_and(|fault| !is_closed(&fault)) && exit == Exit::Done { Exit::Failed } else { exit };
-    }
-    let text = error.render().to_string();
-    // What is missing stands in lines of its own.
-    let said: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
-    let first = said.join(" ").trim_start_matches("error: ").to_owned();
-    Output::new(true).failure(&Told { error: first, hint: "run the command with --help for how it is used".into() });
-    exit
+    veilcast_node::program(Arc::new(SystemClock), std::env::args_os())
 }

@@ -11,7 +11,6 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
-use veilcast::time::{Clock, SystemClock};
 use veilcast::{Partition, Payload, StreamId, Timestamp};
 
 use super::caller::Caller;
@@ -20,6 +19,7 @@ use super::params::{At, Params, moment, partition, stream};
 use super::routes::Routes;
 use super::{Gateway, body, socket};
 use crate::api_key::Verb;
+use crate::commands::now;
 
 pub(super) fn routes(routes: Routes) -> Routes {
     routes.post("/streams/{id}", one).get("/streams/{id}/publish", many)
@@ -65,7 +65,7 @@ impl Destination {
             (None, None) => Partition::default(),
         };
         let timestamp = given.timestamp.map(|text| moment("timestamp", &text)).transpose()?;
-        if timestamp.is_some_and(|at| at > SystemClock.now().plus(AHEAD)) {
+        if timestamp.is_some_and(|at| at > now().plus(AHEAD)) {
             return Err(ApiError::bad(format!("timestamp is more than {} s ahead of now", AHEAD.as_secs())));
         }
         Ok(Self { stream, partition, timestamp })

@@ -9,6 +9,7 @@ use veilcast::client::Client;
 
 use super::must_be_known;
 use crate::args::{AnnounceArgs, Shared};
+use crate::clock::clock;
 use crate::connect;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -36,7 +37,7 @@ pub(crate) async fn run(
         return Err(AnnounceError::Alone.into());
     }
     let grants = session.signed_grants();
-    let builder = Client::builder(session.identity).store(session.store).signed_grants();
+    let builder = Client::builder(session.identity).store(session.store).clock(clock()).signed_grants();
     let interrupted = || {
         output.note("interrupted", "interrupted; what was announced so far stays announced");
         Ok(Exit::Failed)
