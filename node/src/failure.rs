@@ -106,8 +106,6 @@ pub(crate) enum Failure {
     Backwards { from: Timestamp, to: Timestamp },
     #[error("{stream} would be a stream of somebody else, you are {user}; name the path alone, such as prices")]
     NotYours { stream: StreamId, user: UserId },
-    #[error("{path:?} is no path of a stream; write names with a slash between them, such as prices or sensors/roof")]
-    NotAPath { path: String },
     #[error("the database of this data folder cannot be read; see to the disk, and restore a backup if it is damaged")]
     Database,
     #[error("nothing is stored any more: {0}")]
@@ -188,7 +186,7 @@ impl Failure {
             Self::OutputClosed => Exit::Done,
             Self::StreamId(_) | Self::Key(_) | Self::Log(_) | Self::Config(_) => Exit::Usage,
             Self::RevokedTogether | Self::UnsignedStorage | Self::StoredUnknown { .. } => Exit::Usage,
-            Self::Backwards { .. } | Self::NotYours { .. } | Self::NotAPath { .. } => Exit::Usage,
+            Self::Backwards { .. } | Self::NotYours { .. } => Exit::Usage,
             Self::KeyInput(error) => error.exit(),
             Self::Chain(error) => error.exit(),
             Self::Care(error) => error.exit(),
@@ -323,6 +321,7 @@ const fn access_hint(error: &AccessError) -> Option<&'static str> {
 
 const fn stream_hint(error: &StreamIdError) -> &'static str {
     match error {
+        StreamIdError::Segment { .. } => "write names with a slash between them, such as prices or sensors/roof",
         StreamIdError::PartitionRange { .. } => "see how many it has with: veilcast stream show STREAM",
         _ => "a stream is owner/path, as veilcast stream show prints it",
     }

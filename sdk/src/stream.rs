@@ -45,12 +45,19 @@ impl StreamId {
         Ok(Self(text.into()))
     }
 
-    /// The stream that `owner` calls `path`; one leading `/` of the path is allowed and dropped.
+    /// The stream that `owner` is to call `path`; one leading `/` of the path is allowed and dropped.
+    ///
+    /// Stricter than [`StreamId::new`], which also reads what others named before us: a segment that is empty, `.` or `..` would be part
+    /// of the name for good, and whatever folds paths (a proxy, a shell, a browser) would make another stream of it.
     ///
     /// # Errors
-    /// As [`StreamId::new`].
+    /// As [`StreamId::new`], and [`StreamIdError::Segment`].
     pub fn of(owner: UserId, path: &str) -> Result<Self, StreamIdError> {
-        Self::new(&format!("{owner}/{}", path.strip_prefix('/').unwrap_or(path)))
+        let path = path.strip_prefix('/').unwrap_or(path);
+        if path.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+            return Err(StreamIdError::Segment { path: path.into() });
+        }
+        Self::new(&format!("{owner}/{path}"))
     }
 
     /// The id as text.
@@ -215,6 +222,12 @@ pub enum StreamIdError {
         /// What stood there.
         path: String,
     },
+    /// A path that has no name somewhere between its slashes, or what a file system takes for a way elsewhere.
+    #[error("{path:?} is no path of a stream: between its slashes stand names, none of them empty, '.' or '..'")]
+    Segment {
+        /// The path.
+        path: String,
+    },
     /// The part before the first `/`.
     #[error("the owner of a stream id is a lower-case address (0x and 40 hex digits) or an ENS name, not {got:?}")]
     Owner {
@@ -231,13 +244,20 @@ pub enum StreamIdError {
         got: String,
     },
     /// A number the stream does not have.
-    #[error("the stream has {count} partitions (0 to {}), there is no partition {got}", .count.saturating_sub(1))]
+    #[error("the stream has {}, there is no partition {got}", partitions(*.count))]
     PartitionRange {
         /// The number asked for.
         got: u32,
         /// How many there are.
         count: u32,
     },
+}
+
+fn partitions(count: u32) -> String {
+    match count {
+        0 | 1 => "one partition, 0".into(),
+        _ => format!("{count} partitions, 0 to {}", count - 1),
+    }
 }
 
 #[cfg(test)]
@@ -259,6 +279,28 @@ mod tests {
         assert!(matches!(StreamId::new(&format!("{OWNER}/a b")), Err(StreamIdError::Character { found: ' ' })));
         assert!(matches!(StreamId::new(&format!("{OWNER}/a#1")), Err(StreamIdError::Character { found: '#' })));
         assert!(matches!(StreamId::new(&format!("{OWNER}/{}", "x".repeat(300))), Err(StreamIdError::TooLong { .. })));
+    }
+
+    #[test]
+    fn a_path_is_made_of_names_and_what_others_named_otherwise_is_still_read() {
+        let owner: UserId = OWNER.parse().unwrap();
+        for path in ["prices", "/prices", "sensors/roof", "a/.b/..c/..."] {
+            let made = StreamId::of(owner, path).unwrap();
+            assert_eq!(made.as_str(), format!("{OWNER}/{}", path.trim_start_matches('/')));
+        }
+        assert!(matches!(StreamId::of(owner, ""), Err(StreamIdError::Segment { .. })));
+        for wrong in [".", "..", "a/../b", "../a", "a/..", "a//b", "a/", "//a", "/../a", "a/./b"] {
+            assert!(matches!(StreamId::of(owner, wrong), Err(StreamIdError::Segment { .. })), "{wrong:?}");
+            let read = StreamId::new(&format!("{OWNER}/{wrong}")).unwrap();
+            assert!(read.as_str().ends_with(wrong), "whatever a contract has on record can be named");
+        }
+            }
+
+    #[test]
+    fn a_partition_that_is_none_is_told_beside_those_that_are() {
+        let told = |count| Partition::Number(100).number(count).unwrap_err().to_string();
+        assert_eq!(told(1), "the stream has one partition, 0, there is no partition 100");
+        assert_eq!(told(3), "the stream has 3 partitions, 0 to 2, there is no partition 100");
     }
 
     #[test]

@@ -70,16 +70,13 @@ fn create(args: &CreateArgs, kept: Kept, session: &Session, output: Output) -> R
 
 /// The stream that is to be made: a path of one's own, or its whole id. What only looks like a path would be part of its name for
 /// good.
-fn own(user: UserId, path: &str) -> Result<StreamId, Failure> {
-    let owner = path.split_once('/').filter(|(first, _)| first.starts_with("0x"));
-    if let Some(Ok(owner)) = owner.map(|(first, _)| first.parse::<UserId>()) {
-        let stream = path.parse()?;
-        return if owner == user { Ok(stream) } else { Err(Failure::NotYours { stream, user }) };
+pub(crate) fn own(user: UserId, path: &str) -> Result<StreamId, Failure> {
+    let whole = path.split_once('/').filter(|(owner, _)| owner.starts_with("0x"));
+    match whole.map(|(owner, path)| (owner.parse::<UserId>(), path)) {
+        Some((Ok(owner), path)) if owner == user => Ok(StreamId::of(user, path)?),
+        Some((Ok(_), _)) => Err(Failure::NotYours { stream: path.parse()?, user }),
+        _ => Ok(StreamId::of(user, path)?),
     }
-    if path.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
-        return Err(Failure::NotAPath { path: path.into() });
-    }
-    Ok(StreamId::of(user, path)?)
 }
 
 fn create_here(args: &CreateArgs, stream: &StreamId, registry: &LocalRegistry) -> Result<(), Failure> {

@@ -13,11 +13,12 @@ use futures::{StreamExt, stream};
 use serde::Deserialize;
 use veilcast::client::{Delivery, Replay, Subscription};
 use veilcast::subscriber::StorageFault;
-use veilcast::{Event, Refusal, UserId};
+use veilcast::{Event, Partition, Refusal, UserId};
 
 use super::Gateway;
 use super::caller::Caller;
 use super::error::ApiError;
+use super::known::partitions;
 use super::params::{At, Params, moment, partition, stream};
 use super::routes::Routes;
 use crate::api_key::Verb;
@@ -84,10 +85,11 @@ async fn read(
 ) -> Result<Response, ApiError> {
     let stream = stream(&id)?;
     caller.may(Verb::History, &stream)?;
-    let part = stream.part(partition(&number)?)?;
+    let number = partition(&number)?;
     let publisher = what.publisher.map(|text| text.parse::<UserId>()).transpose();
     let publisher = publisher.map_err(|_| ApiError::bad("publisherId is an address, 0x and 40 hex digits"))?;
     let replay = publisher.map_or(replay, |publisher| replay.publisher(publisher));
+    let part = stream.part(Partition::Number(number).number(partitions(&gateway, &stream).await?)?)?;
     let mut reading = Reading { subscription: gateway.client.resend_part(&part, replay).await?, events: what.events };
     let first = tokio::select! {
         first = reading.first() => first?,

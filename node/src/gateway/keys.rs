@@ -11,8 +11,8 @@ use veilcast::client::{KeyUpdateMethod, UpdateReport};
 
 use super::caller::Caller;
 use super::error::ApiError;
+use super::known::must_be_known;
 use super::params::{At, Params, stream};
-use super::permissions::must_be_known;
 use super::routes::Routes;
 use super::{Gateway, body};
 use crate::api_key::Verb;

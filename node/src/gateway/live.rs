@@ -12,15 +12,15 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use veilcast::StreamId;
 use veilcast::client::{Replay, Subscription};
+use veilcast::{Partition, StreamId};
 
 use super::caller::{Caller, is_upgrade};
 use super::error::ApiError;
 use super::feed::{self, Line};
 use super::params::{At, Params, partition, stream};
 use super::routes::Routes;
-use super::{Gateway, history, socket};
+use super::{Gateway, history, known, socket};
 use crate::api_key::Verb;
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -87,7 +87,7 @@ fn event(line: Line) -> Event {
 }
 
 async fn subscriptions(gateway: &Gateway, stream: &StreamId, what: &What) -> Result<Vec<Subscription>, ApiError> {
-    let client = &gateway.client;
+    let (client, count) = (&gateway.client, known::partitions(gateway, stream).await?);
     let Some(partitions) = &what.partitions else {
         return Ok(vec![match what.last {
             None => client.subscribe(stream).await?,
@@ -98,7 +98,7 @@ async fn subscriptions(gateway: &Gateway, stream: &StreamId, what: &What) -> Res
     let numbers: BTreeSet<u32> = partitions.split(',').map(partition).collect::<Result<_, _>>()?;
     let mut all = Vec::with_capacity(numbers.len());
     for number in numbers {
-        let part = stream.part(number)?;
+        let part = stream.part(Partition::Number(number).number(count)?)?;
         all.push(match what.last {
             None => client.subscribe_part(&part).await?,
             Some(n) => client.subscribe_part_from(&part, Replay::last(n)).await?,

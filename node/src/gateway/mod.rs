@@ -17,6 +17,7 @@ mod feed;
 mod guard;
 mod history;
 mod keys;
+mod known;
 mod listener;
 mod live;
 mod metrics;
@@ -45,6 +46,7 @@ use veilcast::key_store::SledKeyStore;
 pub(crate) use self::crowd::{Bounds, Crowd};
 pub(crate) use self::dashboard::Board;
 pub(crate) use self::keys::report;
+pub(crate) use self::known::Known;
 pub(crate) use self::listener::{Door, Limits};
 pub(crate) use self::mqtt::{Door as MqttDoor, Limits as MqttLimits};
 pub(crate) use self::status::Readiness;
@@ -69,6 +71,8 @@ pub(crate) struct Shared {
     /// What the dashboard saw last.
     pub(crate) board: Board,
     pub(crate) settings: Settings,
+    /// Streams that were found.
+    pub(crate) known: Known,
     /// Turns true when the node stops.
     pub(crate) stopping: watch::Receiver<bool>,
     /// What must be finished before it has stopped.

@@ -7,10 +7,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use veilcast::{Period, Permission, StreamId, Timestamp, UserId};
+use veilcast::{Period, Permission, Timestamp, UserId};
 
 use super::caller::Caller;
 use super::error::ApiError;
+use super::known::must_be_known;
 use super::params::{At, Params, moment, stream};
 use super::routes::Routes;
 use super::{Gateway, body};
@@ -152,12 +153,6 @@ async fn revoke(
         (Registry::Chain(_), _) => return Err(on_chain()),
     }
     Ok(Json(json))
-}
-
-/// The stream is what was mistyped, not the user.
-pub(super) async fn must_be_known(gateway: &Gateway, stream: &StreamId) -> Result<(), ApiError> {
-    let known = gateway.client.stream_info(stream).await?;
-    known.map(drop).ok_or_else(|| ApiError::no_stream(stream))
 }
 
 fn user(text: &str) -> Result<UserId, ApiError> {

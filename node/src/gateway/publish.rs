@@ -15,6 +15,7 @@ use veilcast::{Partition, Payload, StreamId, Timestamp};
 
 use super::caller::Caller;
 use super::error::ApiError;
+use super::known::must_be_made;
 use super::params::{At, Params, moment, partition, stream};
 use super::routes::Routes;
 use super::{Gateway, body, socket};
@@ -93,6 +94,7 @@ async fn one(
     let stream = stream(&id)?;
     caller.may(Verb::Publish, &stream)?;
     let destination = Destination::of(stream, given)?;
+    must_be_made(&gateway, &destination.stream).await?;
     let kind = body::kind(&headers);
     let bytes = body::read(&gateway, &caller, &headers, body).await?;
     let payload = match kind.as_deref() {
@@ -121,6 +123,7 @@ async fn many(
     }
     let destination = Destination::of(stream, given)?;
     let upgrade = upgrade.map_err(|_| socket::needed())?;
+    must_be_made(&gateway, &destination.stream).await?;
     caller.stays()?;
     Ok(socket::publish(upgrade, gateway, caller, destination))
 }

@@ -18,6 +18,7 @@ use super::routes::Routes;
 use super::{Gateway, body};
 use crate::api_key::Verb;
 use crate::args::{Kept, Registry, parse_history, parse_rhythm};
+use crate::commands::stream::own;
 use crate::commands::{history, rhythm};
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -83,7 +84,8 @@ async fn create(
     if !(1..=veilcast::stream::MAX_PARTITIONS).contains(&partitions) {
         return Err(ApiError::bad("a stream has 1 to 100 partitions"));
     }
-    let (client, registry, path) = (gateway.client.clone(), gateway.registry, new.path);
+    let (client, registry) = (gateway.client.clone(), gateway.registry);
+    let path = path(client.user(), &new.path)?;
     if matches!(registry, Registry::Chain(_)) {
         return Err(on_chain());
     }
@@ -123,6 +125,12 @@ async fn create(
         }))
     });
     Ok(Json(made.await??))
+}
+
+/// As the command line understands one: a path, or the whole id of a stream of one's own.
+fn path(user: UserId, text: &str) -> Result<String, ApiError> {
+    let stream = own(user, text).map_err(|failure| ApiError::bad(failure.to_string()))?;
+    Ok(stream.as_str().split_once('/').map_or_else(String::new, |(_, path)| path.to_owned()))
 }
 
 fn users(texts: &[String]) -> Result<Vec<UserId>, ApiError> {

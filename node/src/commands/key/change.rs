@@ -1,7 +1,9 @@
 //! `veilcast key rotate` and `veilcast key rekey`.
 
 use serde_json::Value;
-use veilcast::client::{Client, KeyUpdateMethod};
+use veilcast::StreamId;
+use veilcast::client::{Client, KeyUpdateMethod, UpdateReport};
+use veilcast::permission::RegistryError;
 
 use crate::args::{KeyRekeyArgs, Shared};
 use crate::connect;
@@ -22,11 +24,19 @@ pub(crate) async fn rekey(
     let session = Session::open(&shared)?;
     let (builder, contract) = connect::publisher(session, &args.registry)?;
     let client: Client = builder.start().await?;
-    let changed = stop.or(client.update_encryption_key(&args.stream, KeyUpdateMethod::Rekey, None)).await;
+    let changed = stop.or(rekey_known(&client, &args.stream)).await;
     connect::stop(&client, contract.as_deref()).await;
     let Some(report) = changed else { return Ok(Exit::Failed) };
     rekeyed(&crate::gateway::report(args.stream.as_str(), &report?), output)?;
     Ok(Exit::Done)
+}
+
+/// A key of a stream that was mistyped would be nobody's.
+async fn rekey_known(client: &Client, stream: &StreamId) -> Result<UpdateReport, Failure> {
+    if client.stream_info(stream).await?.is_none() {
+        return Err(RegistryError::NoStream { stream: stream.clone() }.into());
+    }
+    Ok(client.update_encryption_key(stream, KeyUpdateMethod::Rekey, None).await?)
 }
 
 /// What a rekey did.

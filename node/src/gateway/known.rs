@@ -1,0 +1,65 @@
+//! Whether what a path names is there: a stream or partition that was mistyped is told as such, before anything is made for it.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use veilcast::StreamId;
+use veilcast::stream::MAX_PARTITIONS;
+
+use super::Gateway;
+use super::error::ApiError;
+
+/// Streams that are remembered at most; beyond, all are asked for anew.
+const MOST: usize = 10_000;
+
+/// Streams of one's own that were found on record: who publishes does not ask a contract again with each message.
+#[derive(Default)]
+pub(crate) struct Known(Mutex<HashSet<StreamId>>);
+
+impl Known {
+    fn has(&self, stream: &StreamId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(stream)
+    }
+
+    fn note(&self, stream: &StreamId) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST {
+            known.clear();
+        }
+        known.insert(stream.clone());
+    }
+}
+
+/// # Errors
+/// 404 where whoever decides about permissions has never heard of it.
+pub(super) async fn must_be_known(gateway: &Gateway, stream: &StreamId) -> Result<(), ApiError> {
+    let known = gateway.client.stream_info(stream).await?;
+    known.map(drop).ok_or_else(|| ApiError::no_stream(stream))
+}
+
+/// Before something is published: about streams of others permissions decide, and their owners allow everything on none that is not
+/// there.
+///
+/// # Errors
+/// 404 for a stream of one's own that was never made.
+pub(super) async fn must_be_made(gateway: &Gateway, stream: &StreamId) -> Result<(), ApiError> {
+    if stream.owner() != Some(gateway.client.user()) || gateway.known.has(stream) {
+        return Ok(());
+    }
+    must_be_known(gateway, stream).await?;
+    gateway.known.note(stream);
+    Ok(())
+}
+
+/// How many partitions a stream has that is to be read. Of one of somebody else, and while nobody can tell, the network may know of
+/// more than is on record here: all that there may be.
+///
+/// # Errors
+/// 404 for a stream of one's own that was never made.
+pub(super) async fn partitions(gateway: &Gateway, stream: &StreamId) -> Result<u32, ApiError> {
+    match gateway.client.stream_info(stream).await {
+        Ok(Some(info)) => Ok(info.partitions),
+        Ok(None) if stream.owner() == Some(gateway.client.user()) => Err(ApiError::no_stream(stream)),
+        _ => Ok(MAX_PARTITIONS),
+    }
+}
