@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use veilcast::Timestamp;
 
-use crate::args::{Cli, Command, GrantCommand, KeyCommand, PassphraseCommand, Shared, StreamCommand};
+use crate::args::{Cli, Command, GrantCommand, KeyCommand, LogFormat, PassphraseCommand, Shared, StreamCommand};
 pub(crate) use crate::clock::now;
 use crate::config::Config;
 use crate::exit::Exit;
@@ -48,7 +48,7 @@ pub(crate) fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
         // A file in the data folder that cannot be used is no reason not to do what has no use for it.
         _ => Config::of(&shared).unwrap_or_default(),
     };
-    log::start(shared.verbose, config.log.filter.clone(), shared.log_format)?;
+    start_log(&command, &config, &shared)?;
     shared.data_dir = shared.data_dir.or_else(|| config.data.folder.clone());
     shared.passphrase_file = passphrase_file(&shared, &config);
     if let Some(registry) = command.registry_mut() {
@@ -61,6 +61,16 @@ pub(crate) fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
     }
     let folder = shared.clone();
     own(command, config, shared, output).map_err(|failure| failure.where_somebody_runs(&folder))
+}
+
+/// A daemon logs without being asked, and nothing but objects where it was told to print objects.
+fn start_log(command: &Command, config: &Config, shared: &Shared) -> Result<(), log::LogError> {
+    let (usual, format) = match command {
+        Command::Run(_) if shared.json => (log::OF_DAEMON, LogFormat::Json),
+        Command::Run(_) => (log::OF_DAEMON, shared.log_format),
+        _ => (log::OF_COMMANDS, shared.log_format),
+    };
+    log::start(shared.verbose, config.log.filter.clone(), usual, format)
 }
 
 /// The environment wins over the file.

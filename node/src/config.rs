@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(full.mqtt.max_connections_per_key, Some(usual.max_connections_per_key));
         assert_eq!(full.mqtt.connect_timeout, Some(usual.connect_timeout));
         assert_eq!(full.mqtt.write_timeout, Some(usual.write_timeout));
-        assert!(full.log.filter.is_some());
+        assert_eq!(full.log.filter.as_deref(), Some(crate::log::OF_DAEMON));
         let full = full.registry;
         assert!(matches!(full.name, Some(Registry::Chain(_))), "{all}");
         assert!(full.rpc.len() == 2 && full.agree.is_some(), "{all}");

@@ -6,7 +6,7 @@ mod common;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use common::{Home, LOCAL, Process, node, run_with};
+use common::{Daemon, Home, LOCAL, Process, VERBS, in_path, node, run_with};
 use serde_json::Value;
 use veilcast::key_store::{KeyStore, SledKeyStore, TimeRange, Unlock};
 use veilcast::{Identity, StreamId};
@@ -176,4 +176,64 @@ fn the_variable_chooses_modules_and_levels_and_the_flag_wins_over_it() {
     let lines = lines_of(publishing);
     assert!(!lines.iter().any(|line| line.contains("TRACE") || line.contains("DEBUG")), "{lines:#?}");
     assert!(!lines.iter().any(|line| line.contains('\u{1b}')), "colours are for terminals: {lines:#?}");
+}
+
+/// Refusals of a minute that are listed of one who asks.
+const LISTED: usize = 20;
+
+#[cfg(unix)]
+#[test]
+fn a_daemon_tells_by_itself_whom_it_refused_what_and_from_where_and_no_key_or_payload_is_in_its_log() {
+    let home = Home::new();
+    let (stream, other) = (home.stream("prices"), home.stream("other"));
+    let root = home.api_key("root", &VERBS);
+    let till = home.run(&["api-key", "add", "till-7", "--stream", &stream, "--verb", "publish"]).ok();
+    // Whoever wants objects gets nothing else.
+    let process = home.start(&["run", "--listen", LOCAL, "--gateway", "127.0.0.1:0", "--json"]);
+    let ready: Value = serde_json::from_str(&process.stderr.wait_for("\"ready\"")).unwrap();
+    let daemon = Daemon { process, url: ready["gateway"].as_str().unwrap().into(), address: String::new() };
+    let path = format!("/streams/{}", in_path(&stream));
+    let body = ["-d", SAID, "-H", "Content-Type: text/plain"];
+    let wrong = format!("{}0", &till[..till.len() - 1]);
+    daemon.with(&till, &path, &body).ok();
+    daemon.with(&till, &format!("/streams/{}", in_path(&other)), &body).refused(403, "out_of_scope");
+    daemon.with(&root, &path, &[&body[..], &["-H", "Origin: http://evil.example"]].concat()).refused(403, "cross_site");
+    let upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="];
+    let upgrade: Vec<&str> = upgrade.iter().flat_map(|header| ["-H", header]).collect();
+    daemon.ask(&format!("{path}/publish?apiKey={wrong}"), &upgrade).refused(401, "unauthorized");
+    daemon.with(&root, "/streams/forged%20who=root%0AWARN/keys", &[]).refused(400, "bad_request");
+    // A flood: so many are listed, the others counted.
+    let header = format!("Authorization: Bearer {wrong}");
+    let flood = daemon.ask("/keys?limit=[1-60]", &["-H", &header]);
+    assert!(flood.body.contains("unauthorized"), "{flood:?}");
+    let stderr = daemon.process.stderr.clone();
+    daemon.end();
+
+    let lines = stderr.until_end();
+    let all = lines.join("\n");
+    let objects: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let refused = |who: &str| -> Vec<&Value> {
+        objects.iter().filter(|line| line["message"] == "refused" && line["who"] == who).collect()
+    };
+    let out_of_scope = refused("till-7");
+    let [line] = out_of_scope[..] else { panic!("{all}") };
+    for (field, value) in
+        [("level", "WARN"), ("method", "POST"), ("path", "/streams/{id}"), ("stream", &other), ("code", "out_of_scope")]
+    {
+        assert_eq!(line[field], value, "{line}");
+    }
+    assert_eq!(line["status"], 403);
+    assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+    assert_eq!(refused("(no key)")[0]["code"], "cross_site", "nobody's key is looked at before the page's origin is");
+    let strangers = refused("(unknown key)");
+    assert_eq!((strangers.len(), &strangers[0]["stream"]), (LISTED, &stream.as_str().into()), "{all}");
+    let counted = objects.iter().find(|line| line["who"] == "(unknown key)" && line["left_out"].is_u64());
+    assert_eq!(counted.expect(&all)["left_out"], 61 - LISTED);
+    assert!(refused("root").is_empty(), "a mistyped question is for whoever asked it: {all}");
+    for secret in [root, till, wrong, SAID.to_owned()] {
+        let bytes = secret.strip_prefix("veilcast_").unwrap_or(&secret);
+        for spelled in spellings(bytes.as_bytes()).into_iter().chain([bytes.to_owned()]) {
+            assert!(!all.contains(&spelled), "{secret} is in the log");
+        }
+    }
 }

@@ -294,7 +294,7 @@ mod tests {
             let read = StreamId::new(&format!("{OWNER}/{wrong}")).unwrap();
             assert!(read.as_str().ends_with(wrong), "whatever a contract has on record can be named");
         }
-            }
+    }
 
     #[test]
     fn a_partition_that_is_none_is_told_beside_those_that_are() {

@@ -75,6 +75,7 @@ pub(crate) async fn run(
             max_body: ClientConfig::default().max_payload,
             body_timeout: config.gateway.body_timeout.unwrap_or(BODY),
         },
+        journal: gateway::Journal::default(),
         known: gateway::Known::default(),
         stopping,
         work: TaskTracker::new(),

@@ -14,9 +14,13 @@ use veilcast::StreamId;
 use super::Gateway;
 use super::crowd::{Full, Holder, Seat, Stay};
 use super::error::{ApiError, RETRY};
+use super::journal::Asker;
 use super::listener::Control;
 use super::params::query;
 use crate::api_key::{ApiKey, Verb};
+
+/// Whoever can open the control socket is called this; no API key is.
+const OWNER: &str = "control socket";
 
 /// Whoever asks, known; and his connection's seat, which is taken for as long as something that he opened goes on.
 pub(super) struct Caller {
@@ -67,7 +71,7 @@ impl Caller {
     /// What whoever asks is called.
     pub(super) fn name(&self) -> &str {
         match &self.who {
-            Who::Owner => "control socket",
+            Who::Owner => OWNER,
             Who::Key(key) => key.name.as_str(),
         }
     }
@@ -141,13 +145,19 @@ impl FromRequestParts<Gateway> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, ApiError> {
         let seat = parts.extensions.get::<Seat>();
+        let asker = parts.extensions.get::<Asker>().cloned().unwrap_or_default();
         let stay = |holder: Holder| seat.map(|seat| seat.show(&holder)).transpose();
         if parts.extensions.get::<Control>().is_some() {
+            asker.is(OWNER);
             return Ok(Self { who: Who::Owner, stay: stay(Holder::Owner)? });
         }
         let unknown = |message| ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message);
         let shown = shown(parts)?.ok_or_else(|| unknown("an API key is needed: Authorization: Bearer KEY"))?;
-        let key = gateway.api_keys.find(&shown).ok_or_else(|| unknown("this API key is not known here"))?;
+        let Some(key) = gateway.api_keys.find(&shown) else {
+            asker.is_a_stranger();
+            return Err(unknown("this API key is not known here"));
+        };
+        asker.is(key.name.as_str());
         let stay = stay(Holder::Key(key.name.clone()))?;
         Ok(Self { who: Who::Key(key), stay })
     }

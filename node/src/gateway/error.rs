@@ -15,6 +15,10 @@ use crate::api_key::ApiKeyError;
 /// When to come again where nobody knows better.
 pub(super) const RETRY: Duration = Duration::from_secs(5);
 
+/// The code of an answer that is a no, for whoever logs it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Code(pub(super) &'static str);
+
 /// An answer that is a no.
 #[derive(Debug)]
 pub(super) struct ApiError {
@@ -91,6 +95,7 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, axum::Json(self.in_json())).into_response();
+        response.extensions_mut().insert(Code(self.code));
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -5,7 +5,6 @@
 //! no page of another origin reads one.
 
 use std::net::IpAddr;
-use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -14,13 +13,11 @@ use axum::response::{IntoResponse, Response};
 
 use super::Gateway;
 use super::error::ApiError;
+use super::journal::Entry;
 use super::listener::Control;
 
-pub(super) async fn guard(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
-    let (began, method) = (Instant::now(), request.method().clone());
-    // Where no route matched, what was asked for is anybody's text. Queries have keys in them.
-    let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let path = path.unwrap_or_else(|| "(none)".into());
+pub(super) async fn guard(State(gateway): State<Gateway>, mut request: Request, next: Next) -> Response {
+    let entry = Entry::of(&mut request).await;
     let checked = match request.extensions().get::<Control>() {
         Some(_) => Ok(()),
         None if is_link_to_the_page(&request) => check_host(request.headers(), &gateway.settings.hosts).map(drop),
@@ -30,8 +27,7 @@ pub(super) async fn guard(State(gateway): State<Gateway>, request: Request, next
         Ok(()) => next.run(request).await,
         Err(refused) => refused.into_response(),
     };
-    let (status, ms) = (response.status().as_u16(), began.elapsed().as_millis());
-    tracing::info!(%method, path, status, ms, "asked");
+    entry.close(&gateway, &response);
     // Secrets and plaintext are in answers: no cache keeps one, and no browser takes one for a page.
     let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Gateway;
 use super::crowd::{Bounds, Crowd, Seat};
+use super::journal::Peer;
 use super::slow::Impatient;
 use crate::descriptors;
 
@@ -59,24 +60,24 @@ impl Default for Limits {
 /// Where connections come from.
 pub(crate) trait Listener {
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    fn accept(&self) -> impl Future<Output = io::Result<Self::Io>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Io, Peer)>> + Send;
 }
 
 impl Listener for TcpListener {
     type Io = tokio::net::TcpStream;
-    async fn accept(&self) -> io::Result<Self::Io> {
-        let (stream, _) = Self::accept(self).await?;
+    async fn accept(&self) -> io::Result<(Self::Io, Peer)> {
+        let (stream, address) = Self::accept(self).await?;
         // Small answers leave at once. It cannot be said of a connection that was closed meanwhile, which shows soon enough.
         let _ = stream.set_nodelay(true);
-        Ok(stream)
+        Ok((stream, Peer(Some(address))))
     }
 }
 
 #[cfg(unix)]
 impl Listener for tokio::net::UnixListener {
     type Io = tokio::net::UnixStream;
-    async fn accept(&self) -> io::Result<Self::Io> {
-        Ok(Self::accept(self).await?.0)
+    async fn accept(&self) -> io::Result<(Self::Io, Peer)> {
+        Ok((Self::accept(self).await?.0, Peer(None)))
     }
 }
 
@@ -104,17 +105,20 @@ impl<L: Listener> Door<L> {
         let served = TaskTracker::new();
         let router = gateway.router();
         loop {
-            let stream = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 () = gateway.stops() => break,
-                stream = next(&self.listener, &self.crowd) => stream,
+                accepted = next(&self.listener, &self.crowd) => accepted,
             };
             match self.crowd.enter() {
                 Some(seat) => {
                     let stream = Impatient::new(stream, self.limits.write_timeout);
-                    let serving = one(stream, seat, router.clone(), gateway.clone(), self.limits, self.control);
+                    let serving = one(stream, peer, seat, router.clone(), gateway.clone(), self.limits, self.control);
                     served.spawn(serving);
                 }
-                None => turn_away(stream).await,
+                None => {
+                    gateway.journal.turned_away(&gateway, peer);
+                    turn_away(stream).await;
+                }
             }
         }
         served.close();
@@ -126,11 +130,11 @@ impl<L: Listener> Door<L> {
 
 /// The next connection. Where none can be taken, for want of file descriptors mostly, a stranger gives way, and nothing is tried
 /// again before a pause. Dropping the future loses nothing.
-async fn next<L: Listener>(listener: &L, crowd: &Crowd) -> L::Io {
+async fn next<L: Listener>(listener: &L, crowd: &Crowd) -> (L::Io, Peer) {
     let mut told = false;
     loop {
         let error = match listener.accept().await {
-            Ok(stream) => return stream,
+            Ok(accepted) => return accepted,
             Err(error) => error,
         };
         if descriptors::are_used_up(&error) {
@@ -147,6 +151,7 @@ async fn next<L: Listener>(listener: &L, crowd: &Crowd) -> L::Io {
 /// One connection, to its end.
 async fn one<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: T,
+    peer: Peer,
     seat: Seat,
     router: Router,
     gateway: Gateway,
@@ -156,6 +161,7 @@ async fn one<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let (service, taken) = (TowerToHyperService::new(router), seat.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(taken.clone());
+        request.extensions_mut().insert(peer);
         if control {
             request.extensions_mut().insert(Control);
         }

@@ -16,6 +16,7 @@ mod error;
 mod feed;
 mod guard;
 mod history;
+mod journal;
 mod keys;
 mod known;
 mod listener;
@@ -45,6 +46,7 @@ use veilcast::key_store::SledKeyStore;
 
 pub(crate) use self::crowd::{Bounds, Crowd};
 pub(crate) use self::dashboard::Board;
+pub(crate) use self::journal::Journal;
 pub(crate) use self::keys::report;
 pub(crate) use self::known::Known;
 pub(crate) use self::listener::{Door, Limits};
@@ -71,6 +73,8 @@ pub(crate) struct Shared {
     /// What the dashboard saw last.
     pub(crate) board: Board,
     pub(crate) settings: Settings,
+    /// What is told of requests.
+    pub(crate) journal: Journal,
     /// Streams that were found.
     pub(crate) known: Known,
     /// Turns true when the node stops.
