@@ -103,6 +103,20 @@ pub(crate) enum Streams {
     These(Vec<StreamId>),
 }
 
+impl Streams {
+    /// Whether a key for these can do what it is for.
+    ///
+    /// # Errors
+    /// [`ApiKeyError::OfNode`]: a verb that is about the node as a whole, on single streams.
+    pub(crate) fn must_suit(&self, verbs: &[Verb]) -> Result<(), ApiKeyError> {
+        let of_node = verbs.iter().find(|verb| matches!(verb, Verb::Admin | Verb::Metrics));
+        match (self, of_node) {
+            (Self::These(_), Some(verb)) => Err(ApiKeyError::OfNode { verb: *verb }),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A key as it is kept.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiKey {

@@ -62,7 +62,7 @@ struct Written {
     #[serde(default)]
     network: sections::WrittenNetwork,
     #[serde(default)]
-    streams: Vec<sections::WrittenStream>,
+    streams: Vec<toml::Spanned<sections::WrittenStream>>,
     #[serde(default)]
     storage: sections::WrittenStorage,
     #[serde(default)]
@@ -98,18 +98,23 @@ impl Config {
     }
 
     fn parse(text: &str) -> Result<Self, Fault> {
-        let written: Written = toml::from_str(text).map_err(Fault::of)?;
+        let written: Written = toml::from_str(text).map_err(|error| Fault::of(error, text))?;
         Ok(Self {
             data: written.data.understood()?,
             registry: written.registry.understood()?,
             network: written.network.understood()?,
-            streams: written.streams.into_iter().map(sections::WrittenStream::understood).collect::<Result<_, _>>()?,
+            streams: written.streams.into_iter().map(stream).collect::<Result<_, _>>()?,
             storage: written.storage.understood()?,
             gateway: written.gateway.understood()?,
             mqtt: written.mqtt.understood()?,
             log: written.log.understood()?,
         })
     }
+}
+
+fn stream(written: toml::Spanned<sections::WrittenStream>) -> Result<StreamSection, Fault> {
+    let at = written.span().start;
+    written.into_inner().understood(at)
 }
 
 /// Why a config file cannot be used.
@@ -207,7 +212,8 @@ mod tests {
             (format!("[network]\nlisten = [\"{secret}\"]"), 2, "network.listen"),
             ("[network]\n\nrelay = \"yes\"".into(), 3, "network.relay"),
             (format!("[[streams]]\nid = \"{secret}\""), 2, "streams.id"),
-            ("[[streams]]\nhistory = \"all\"".into(), 1, "`id`"),
+            ("\n[[streams]]\nhistory = \"all\"".into(), 2, "streams.id"),
+            ("[[streams]]\nid = \"a.eth/x\"\n[[streams]]\nhistory = \"all\"".into(), 3, "no id"),
             ("[[streams]]\nid = \"a.eth/x\"\nrotate_every = \"0\"".into(), 3, "streams.rotate_every"),
             ("[[streams]]\nid = \"a.eth/x\"\nhistory = \"some\"".into(), 3, "streams.history"),
             ("[storage]\nmax_age = 30".into(), 2, "storage.max_age"),
@@ -215,8 +221,9 @@ mod tests {
             ("[storage]\nassigned_by = [\"bob\"]".into(), 2, "storage.assigned_by"),
             ("[gateway]\nlisten = \"localhost\"".into(), 2, "gateway.listen"),
             ("[gateway]\nhosts = [\"a/b\"]".into(), 2, "gateway.hosts"),
-            ("[gateway]\nmax_connections = 0".into(), 2, "gateway.max_connections"),
+            ("[gateway]\nmax_connections = 1".into(), 2, "gateway.max_connections: expected a whole number from 4 on"),
             ("[gateway]\nwrite_timeout = \"0s\"".into(), 2, "gateway.write_timeout"),
+            ("[gateway]\nmax_connections = 99999999999999999999".into(), 2, "max_connections: expected"),
             ("[gateway]\nport = 1".into(), 2, "`port`"),
             ("[mqtt]\nlisten = \"1883\"".into(), 2, "mqtt.listen"),
             ("[mqtt]\nmax_connections_per_key = 0".into(), 2, "mqtt.max_connections_per_key"),

@@ -187,6 +187,7 @@ impl Failure {
             Self::StreamId(_) | Self::Key(_) | Self::Log(_) | Self::Config(_) => Exit::Usage,
             Self::RevokedTogether | Self::UnsignedStorage | Self::StoredUnknown { .. } => Exit::Usage,
             Self::Backwards { .. } | Self::NotYours { .. } => Exit::Usage,
+            Self::ApiKey(ApiKeyError::OfNode { .. }) => Exit::Usage,
             Self::KeyInput(error) => error.exit(),
             Self::Chain(error) => error.exit(),
             Self::Care(error) => error.exit(),

@@ -8,6 +8,9 @@ use veilcast::{Period, Timestamp};
 /// Below this a number of milliseconds is a moment before March 1973: somebody typed seconds.
 const SURELY_SECONDS: u64 = 100_000_000_000;
 
+/// Nobody means a longer span; what has no end is given none.
+const LONGEST: Duration = Duration::from_secs(365_250 * 86_400);
+
 /// A moment as it was typed: fixed, or counted from now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
@@ -65,16 +68,37 @@ pub(crate) fn parse_when(text: &str) -> Result<When, TimeError> {
 /// Parses a span such as `2h`, `30d`, `90s` or `1h30m`. A day has 24 hours, a week 7 days; months and years are refused,
 /// because they have no fixed length.
 pub(crate) fn parse_span(text: &str) -> Result<Duration, TimeError> {
-    let not_a_span = || TimeError::Span { got: text.into() };
+    let not_a_span = || match has_too_many_digits(text) {
+        true => TimeError::TooLong { got: text.into() },
+        false => TimeError::Span { got: text.into() },
+    };
     let span = text.parse::<Span>().map_err(|_| not_a_span())?;
     if span.get_months() != 0 || span.get_years() != 0 {
         return Err(TimeError::NoFixedLength { got: text.into() });
     }
     let signed = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| not_a_span())?;
     match Duration::try_from(signed) {
+        Ok(duration) if duration > LONGEST => Err(TimeError::TooLong { got: text.into() }),
         Ok(duration) if !duration.is_zero() => Ok(duration),
         _ => Err(TimeError::NotForward { got: text.into() }),
     }
+}
+
+/// Whether it would be a span if its numbers were smaller.
+fn has_too_many_digits(text: &str) -> bool {
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    let (mut smaller, mut rest) = (String::new(), text);
+    while let Some(next) = rest.chars().next() {
+        let number = digits(rest);
+        if number > 0 {
+            smaller.push('1');
+            rest = &rest[number..];
+        } else {
+            smaller.push(next);
+            rest = &rest[next.len_utf8()..];
+        }
+    }
+    smaller.parse::<Span>().is_ok()
 }
 
 /// A moment for people: RFC 3339 in UTC. What no calendar reaches is shown as milliseconds.
@@ -127,6 +151,8 @@ pub(crate) enum TimeError {
     NoFixedLength { got: String },
     #[error("a span goes forward and is longer than nothing, {got:?} does not")]
     NotForward { got: String },
+    #[error("{got:?} is longer than a thousand years; what is to have no end is given none")]
+    TooLong { got: String },
     #[error("{got} looks like unix seconds; unix milliseconds have three digits more")]
     Seconds { got: String },
     #[error("{got} lies beyond the calendar (year 9999)")]
@@ -177,6 +203,10 @@ mod tests {
         assert!(matches!(parse_span("-2h"), Err(TimeError::NotForward { .. })));
         assert!(matches!(parse_span("0s"), Err(TimeError::NotForward { .. })));
         assert!(matches!(parse_span("2 parsecs"), Err(TimeError::Span { .. })));
+        for long in ["400000d", "99999999999d", "1h99999999999999999999m", "30000000000000000000s"] {
+            assert!(matches!(parse_span(long), Err(TimeError::TooLong { .. })), "{long}");
+        }
+        assert!(matches!(parse_when("99999999999d"), Err(TimeError::TooLong { .. })));
     }
 
     #[test]

@@ -91,6 +91,8 @@ pub(crate) enum ApiKeyError {
     None { name: KeyName },
     #[error("there are {MOST} API keys, the most there may be; revoke one first")]
     TooMany,
+    #[error("{verb} is about the node as a whole; make a key for it alone, with --all-streams")]
+    OfNode { verb: Verb },
     #[error("a record of an API key is damaged or of a newer version; restore the data folder from a backup")]
     Damaged,
     #[error(transparent)]

@@ -28,7 +28,7 @@ Examples:
 
 Verbs: publish; subscribe, to what is published from now on; history, what was stored; keys, to list, rotate and rekey; permissions,
 to see subscribers, grant and revoke; metrics, to read /metrics; admin, to create streams, see the node, and make and revoke API
-keys (of any kind).
+keys (of any kind). The last two are about the node as a whole, and go with --all-streams.
 The key is printed on stdout, and nowhere else ever: whoever loses it makes another. It counts at once, also in a veilcast run
 that is running.")]
 pub(crate) struct ApiKeyAddArgs {

@@ -72,6 +72,12 @@ impl RunArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Door(Option<SocketAddr>);
 
+impl Door {
+    pub(crate) const fn address(self) -> Option<SocketAddr> {
+        self.0
+    }
+}
+
 impl fmt::Display for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {

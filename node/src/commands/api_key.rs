@@ -15,8 +15,9 @@ pub(crate) fn run(command: &ApiKeyCommand, shared: &Shared, output: Output) -> R
     let store = Session::open(shared)?.store;
     match command {
         ApiKeyCommand::Add(args) => {
-            let (name, verbs) = (args.name.clone(), args.verb.clone());
-            let (key, text) = ApiKey::make(name, verbs, streams(args), now(), &mut rand::rng());
+            let (name, verbs, streams) = (args.name.clone(), args.verb.clone(), streams(args));
+            streams.must_suit(&verbs)?;
+            let (key, text) = ApiKey::make(name, verbs, streams, now(), &mut rand::rng());
             api_key::add(&*store, &key)?;
             let mut json = in_json(&key);
             json["key"] = text.as_str().into();

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::args::{ConfigCommand, Shared};
 use crate::config::{Config, ConfigError, DEFAULT, RegistrySection, host};
+use crate::daemon::in_the_clear;
 use crate::data_dir::DataDir;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -32,6 +33,11 @@ pub(crate) fn run(command: &ConfigCommand, shared: &Shared, output: Output) -> R
             });
             let said = [in_words(&config.registry)].into_iter().chain(run_in_words(&config));
             let said: Vec<String> = said.collect();
+            if let Some(address) =
+                config.gateway.listen.and_then(|door| door.address()).filter(|at| !at.ip().is_loopback())
+            {
+                output.note("gateway_in_the_clear", in_the_clear(address));
+            }
             output.result(format!("{} can be used\n{}", file.display(), said.join("\n")), &json)?;
         }
     }

@@ -8,6 +8,7 @@ pub(crate) mod subscribers;
 use serde_json::json;
 use veilcast::permission::{LocalRegistry, RegistryError, StreamSettings};
 use veilcast::publisher::KeyPolicy;
+use veilcast::stream::StreamIdError;
 use veilcast::wire::Revoked;
 use veilcast::{Period, Permission, StreamId, UserId};
 
@@ -73,10 +74,18 @@ fn create(args: &CreateArgs, kept: Kept, session: &Session, output: Output) -> R
 pub(crate) fn own(user: UserId, path: &str) -> Result<StreamId, Failure> {
     let whole = path.split_once('/').filter(|(owner, _)| owner.starts_with("0x"));
     match whole.map(|(owner, path)| (owner.parse::<UserId>(), path)) {
-        Some((Ok(owner), path)) if owner == user => Ok(StreamId::of(user, path)?),
+        Some((Ok(owner), path)) if owner == user => named(user, path),
         Some((Ok(_), _)) => Err(Failure::NotYours { stream: path.parse()?, user }),
-        _ => Ok(StreamId::of(user, path)?),
+        _ => named(user, path),
     }
+}
+
+fn named(user: UserId, path: &str) -> Result<StreamId, Failure> {
+    // Whoever types a slash in front means a file.
+    if path.starts_with('/') {
+        return Err(StreamIdError::Segment { path: path.into() }.into());
+    }
+    Ok(StreamId::of(user, path)?)
 }
 
 fn create_here(args: &CreateArgs, stream: &StreamId, registry: &LocalRegistry) -> Result<(), Failure> {

@@ -92,22 +92,22 @@ pub(crate) struct StreamSection {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenStream {
-    id: Spanned<Value>,
+    id: Option<Spanned<Value>>,
     rotate_every: Option<Spanned<Value>>,
     rekey_every: Option<Spanned<Value>>,
     history: Option<Spanned<Value>>,
 }
 
 impl WrittenStream {
-    pub(super) fn understood(self) -> Result<StreamSection, Fault> {
-        let at = self.id.span().start;
-        let id = read("streams", "id", Some(self.id), |field| field.parsed(STREAM, |text| text.parse().ok()))?;
+    /// What stands at this byte.
+    pub(super) fn understood(self, at: usize) -> Result<StreamSection, Fault> {
+        let id = read("streams", "id", self.id, |field| field.parsed(STREAM, |text| text.parse().ok()))?;
         let rhythm = |key, value| {
             let expected = "a number of messages, a span or both in quotes, such as \"1000,10m\", or \"never\"";
             read("streams", key, value, |field| field.parsed(expected, |text| parse_rhythm(text).ok()))
         };
         Ok(StreamSection {
-            id: id.ok_or_else(|| Fault::new(at, "streams.id: expected a stream"))?,
+            id: id.ok_or_else(|| Fault::new(at, format!("streams.id: expected {STREAM}; this one has no id")))?,
             rhythm: RhythmArgs {
                 rotate_every: rhythm("rotate_every", self.rotate_every)?,
                 rekey_every: rhythm("rekey_every", self.rekey_every)?,
@@ -207,7 +207,7 @@ impl WrittenGateway {
             })?,
             hosts: read("gateway", "hosts", self.hosts, |field| field.list("a host name without port", host))?
                 .unwrap_or_default(),
-            max_connections: read("gateway", "max_connections", self.max_connections, |field| field.number(1))?,
+            max_connections: read("gateway", "max_connections", self.max_connections, |field| field.number(4))?,
             max_connections_per_key: read(
                 "gateway",
                 "max_connections_per_key",

@@ -148,13 +148,17 @@ async fn open_mqtt(address: SocketAddr, limits: MqttLimits, output: Output) -> R
 async fn open_door(address: SocketAddr, limits: Limits, output: Output) -> Result<Door<TcpListener>, DaemonError> {
     let door = Door::open(address, limits).await.map_err(|source| DaemonError::Door { address, source })?;
     if !address.ip().is_loopback() {
-        let text = format!(
-            "the gateway at {address} can be asked from other machines and speaks no TLS: API keys and messages pass in the clear unless \
-             a proxy with TLS stands in front of it"
-        );
-        output.note("gateway_in_the_clear", text);
+        output.note("gateway_in_the_clear", in_the_clear(address));
     }
     Ok(door)
+}
+
+/// What is said of a gateway beyond this machine.
+pub(crate) fn in_the_clear(address: SocketAddr) -> String {
+    format!(
+        "the gateway at {address} can be asked from other machines and speaks no TLS: API keys and messages pass in the clear unless \
+         a proxy with TLS stands in front of it"
+    )
 }
 
 /// Until somebody wants it to stop, or the message store fails. When this returns, answers under way are finished.

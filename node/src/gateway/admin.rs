@@ -57,6 +57,7 @@ async fn add(
     if verbs.is_empty() {
         return Err(ApiError::bad("a key allows one verb at least"));
     }
+    streams.must_suit(&verbs)?;
     let (key, text) = ApiKey::make(name, verbs, streams, now(), &mut rand::rng());
     let mut json = api_key::in_json(&key);
     gateway.on_disk(move |shared| shared.api_keys.add(&key)).await??;

@@ -173,6 +173,7 @@ impl From<ApiKeyError> for ApiError {
             ApiKeyError::Exists { .. } => of(StatusCode::CONFLICT, "api_key_exists"),
             ApiKeyError::None { .. } => of(StatusCode::NOT_FOUND, "no_api_key"),
             ApiKeyError::TooMany => of(StatusCode::CONFLICT, "too_many"),
+            ApiKeyError::OfNode { .. } => Self::bad(format!("{error} (all_streams: true)")),
             _ => Self::internal(error),
         }
     }

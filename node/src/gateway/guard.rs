@@ -38,7 +38,10 @@ pub(super) async fn guard(State(gateway): State<Gateway>, mut request: Request, 
 /// Somebody followed a link to the dashboard: the page itself holds nothing, and no other can frame it.
 fn is_link_to_the_page(request: &Request) -> bool {
     let is = |name, value| request.headers().get(name).is_some_and(|found| found == value);
-    let page = request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str() == "/dashboard");
+    let page = request
+        .extensions()
+        .get::<MatchedPath>()
+        .is_some_and(|path| matches!(path.as_str(), "/" | "/dashboard" | "/dashboard/"));
     page && request.method() == Method::GET && is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document")
 }
 

@@ -60,24 +60,33 @@ impl Default for Limits {
 /// Where connections come from.
 pub(crate) trait Listener {
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Io, Peer)>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Io>> + Send;
+
+    /// Where this one comes from.
+    fn peer(_: &Self::Io) -> Peer {
+        Peer(None)
+    }
 }
 
 impl Listener for TcpListener {
     type Io = tokio::net::TcpStream;
-    async fn accept(&self) -> io::Result<(Self::Io, Peer)> {
-        let (stream, address) = Self::accept(self).await?;
+    async fn accept(&self) -> io::Result<Self::Io> {
+        let (stream, _) = Self::accept(self).await?;
         // Small answers leave at once. It cannot be said of a connection that was closed meanwhile, which shows soon enough.
         let _ = stream.set_nodelay(true);
-        Ok((stream, Peer(Some(address))))
+        Ok(stream)
+    }
+
+    fn peer(stream: &Self::Io) -> Peer {
+        Peer(stream.peer_addr().ok())
     }
 }
 
 #[cfg(unix)]
 impl Listener for tokio::net::UnixListener {
     type Io = tokio::net::UnixStream;
-    async fn accept(&self) -> io::Result<(Self::Io, Peer)> {
-        Ok((Self::accept(self).await?.0, Peer(None)))
+    async fn accept(&self) -> io::Result<Self::Io> {
+        Ok(Self::accept(self).await?.0)
     }
 }
 
@@ -105,18 +114,19 @@ impl<L: Listener> Door<L> {
         let served = TaskTracker::new();
         let router = gateway.router();
         loop {
-            let (stream, peer) = tokio::select! {
+            let stream = tokio::select! {
                 () = gateway.stops() => break,
-                accepted = next(&self.listener, &self.crowd) => accepted,
+                stream = next(&self.listener, &self.crowd) => stream,
             };
             match self.crowd.enter() {
                 Some(seat) => {
+                    let peer = L::peer(&stream);
                     let stream = Impatient::new(stream, self.limits.write_timeout);
                     let serving = one(stream, peer, seat, router.clone(), gateway.clone(), self.limits, self.control);
                     served.spawn(serving);
                 }
                 None => {
-                    gateway.journal.turned_away(&gateway, peer);
+                    gateway.journal.turned_away(&gateway, L::peer(&stream));
                     turn_away(stream).await;
                 }
             }
@@ -130,11 +140,11 @@ impl<L: Listener> Door<L> {
 
 /// The next connection. Where none can be taken, for want of file descriptors mostly, a stranger gives way, and nothing is tried
 /// again before a pause. Dropping the future loses nothing.
-async fn next<L: Listener>(listener: &L, crowd: &Crowd) -> (L::Io, Peer) {
+async fn next<L: Listener>(listener: &L, crowd: &Crowd) -> L::Io {
     let mut told = false;
     loop {
         let error = match listener.accept().await {
-            Ok(accepted) => return accepted,
+            Ok(stream) => return stream,
             Err(error) => error,
         };
         if descriptors::are_used_up(&error) {

@@ -1,5 +1,7 @@
 //! What stands in a path or a query, understood.
 
+use std::fmt::Display;
+
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::Uri;
 use axum::http::request::Parts;
@@ -7,7 +9,7 @@ use serde::de::DeserializeOwned;
 use veilcast::{StreamId, Timestamp};
 
 use super::error::ApiError;
-use crate::times::{When, parse_when};
+use crate::times::{When, parse_span, parse_when};
 
 /// A query, as a type.
 pub(super) struct Params<T>(pub(super) T);
@@ -47,11 +49,21 @@ pub(super) fn stream(id: &str) -> Result<StreamId, ApiError> {
 
 /// A moment: RFC 3339 or unix milliseconds.
 pub(super) fn moment(name: &str, text: &str) -> Result<Timestamp, ApiError> {
-    match (text, parse_when(text)) {
-        ("0", _) => Ok(Timestamp::ZERO),
-        (_, Ok(When::At(moment))) => Ok(moment),
-        _ => Err(ApiError::bad(format!("{name} is unix milliseconds or RFC 3339 (2027-01-31T08:00:00Z)"))),
+    let wrong = |why: &dyn Display| {
+        ApiError::bad(format!("{name} is unix milliseconds or RFC 3339 (2027-01-31T08:00:00Z): {why}"))
+    };
+    match parse_when(text) {
+        _ if text == "0" => Ok(Timestamp::ZERO),
+        Ok(When::At(moment)) => Ok(moment),
+        Ok(When::After(_)) => Err(wrong(&format_args!("{text} is a span"))),
+        Err(error) => Err(wrong(&error)),
     }
+}
+
+/// When a period ends that begins then and lasts so long.
+pub(super) fn lasting(text: &str, start: Timestamp) -> Result<Timestamp, ApiError> {
+    let span = parse_span(text).map_err(|error| ApiError::bad(format!("for: {error}")))?;
+    Ok(start.plus(span))
 }
 
 /// A partition's number.

@@ -12,14 +12,13 @@ use veilcast::{Period, Permission, Timestamp, UserId};
 use super::caller::Caller;
 use super::error::ApiError;
 use super::known::must_be_known;
-use super::params::{At, Params, moment, stream};
+use super::params::{At, Params, lasting, moment, stream};
 use super::routes::Routes;
 use super::{Gateway, body};
 use crate::api_key::Verb;
 use crate::args::{Kept, Registry};
 use crate::commands::now;
 use crate::commands::stream::subscribers;
-use crate::times::parse_span;
 
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
@@ -72,10 +71,7 @@ impl Granted {
         let end = match (&self.until, &self.lasting) {
             (Some(_), Some(_)) => return Err(ApiError::bad("give until or for, not both")),
             (Some(until), None) => Some(until.understood("until")?),
-            (None, Some(span)) => {
-                let span = parse_span(span).map_err(|error| ApiError::bad(error.to_string()))?;
-                Some(start.unwrap_or(now).plus(span))
-            }
+            (None, Some(span)) => Some(lasting(span, start.unwrap_or(now))?),
             (None, None) => None,
         };
         Ok(Period { start, end })

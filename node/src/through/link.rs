@@ -58,7 +58,7 @@ impl Link {
             None => (request, Bytes::new()),
         };
         let request = request.body(Full::new(body)).map_err(|error| broken(&error))?;
-        self.sender.ready().await.map_err(|error| broken(&error))?;
+        self.sender.ready().await.map_err(|_| ThroughError::Stopped)?;
         let answer = tokio::time::timeout(PATIENCE, self.sender.send_request(request)).await;
         let answer = answer.map_err(|_| broken(&"it is silent"))?.map_err(|error| broken(&error))?;
         let done = answer.status().is_success();

@@ -212,6 +212,8 @@ pub(crate) enum ThroughError {
         "the veilcast that runs on this data folder does not answer: {what}; see to it, or stop it and run this again"
     )]
     Broken { what: String },
+    #[error("the veilcast that ran on this data folder has stopped or is stopping; run this again once it has stopped")]
+    Stopped,
     #[error(
         "the veilcast that runs on this data folder goes by the registry {runs}, not {named}; leave --registry away, or use another --data-dir"
     )]

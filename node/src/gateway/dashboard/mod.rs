@@ -1,4 +1,5 @@
-//! `GET /dashboard`: a page for people, and what it asks for that no other route tells: [`overview`], [`timeline`], [`predict`].
+//! `GET /dashboard`: a page for people, and what it asks for that no other route tells: [`overview`], [`timeline`], [`predict`]. Who looks
+//! for it by the node's address alone is sent there, by a relative address: a proxy may have it under a path of its own.
 //!
 //! The page itself is for everybody who can ask; it shows nothing before somebody logs in with an API key, which its scripts send as a
 //! header. There is no cookie, so no page of another site can act in anybody's name.
@@ -10,18 +11,20 @@ mod predict;
 mod prediction;
 mod timeline;
 
-use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 
 pub(crate) use self::overview::Board;
 use super::error::ApiError;
+use super::params::At;
 use super::routes::Routes;
 use crate::dashboard::{File, HEADERS, PAGE, find};
 
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
+        .get("/", || async { Redirect::to("dashboard") })
         .get("/dashboard", page)
+        .get("/dashboard/", || async { Redirect::to("../dashboard") })
         .get("/dashboard/{file}", file)
         .get("/overview", overview::overview)
         .get("/streams/{id}/timeline", timeline::timeline)
@@ -32,7 +35,7 @@ async fn page() -> Response {
     answer(&PAGE)
 }
 
-async fn file(Path(name): Path<String>) -> Result<Response, ApiError> {
+async fn file(At(name): At<String>) -> Result<Response, ApiError> {
     find(&name).map(answer).ok_or_else(ApiError::no_route)
 }
 

@@ -1,7 +1,7 @@
 //! `GET /streams/{id}/predict?act=rekey|rotate|grant|revoke`: what an act would do, before it is done. Changes nothing.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Deserialize;
 use serde_json::Value;
 use veilcast::{Period, StreamId, UserId};
@@ -10,16 +10,16 @@ use super::super::Gateway;
 use super::super::caller::Caller;
 use super::super::error::ApiError;
 use super::super::known::must_be_known;
-use super::super::params::{Params, moment, stream};
+use super::super::params::{At, Params, lasting, moment, stream};
 use super::super::permissions::on_chain;
 use super::prediction::{self, Prediction, Standing};
 use crate::api_key::Verb;
 use crate::args::{Kept, Registry};
 use crate::commands::now;
 use crate::commands::stream::subscribers;
-use crate::times::parse_span;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     act: String,
     user: Option<String>,
@@ -32,7 +32,7 @@ pub(super) struct Asked {
 pub(super) async fn predict(
     State(gateway): State<Gateway>,
     caller: Caller,
-    Path(id): Path<String>,
+    At(id): At<String>,
     Params(asked): Params<Asked>,
 ) -> Result<Json<Value>, ApiError> {
     let stream = stream(&id)?;
@@ -79,10 +79,7 @@ impl Asked {
         let end = match (&self.until, &self.lasting) {
             (Some(_), Some(_)) => return Err(ApiError::bad("give until or for, not both")),
             (Some(until), None) => Some(moment("until", until)?),
-            (None, Some(span)) => {
-                let span = parse_span(span).map_err(|error| ApiError::bad(error.to_string()))?;
-                Some(start.unwrap_or_else(now).plus(span))
-            }
+            (None, Some(span)) => Some(lasting(span, start.unwrap_or_else(now))?),
             (None, None) => None,
         };
         Ok(Period { start, end })

@@ -2,7 +2,7 @@
 //! and again.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use veilcast::key_store::{KeyScope, KeyStore, StoreError, StoredKey, TimeRange};
@@ -12,7 +12,7 @@ use super::super::Gateway;
 use super::super::caller::Caller;
 use super::super::error::ApiError;
 use super::super::known::must_be_known;
-use super::super::params::{Params, stream};
+use super::super::params::{At, Params, stream};
 use crate::api_key::Verb;
 use crate::commands::key::list;
 use crate::commands::now;
@@ -26,6 +26,7 @@ const FIRST_SPAN: u64 = 3_600_000;
 const LOOKED_AT: usize = 20_000;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct What {
     /// Grants of users with this in their address only.
     find: Option<String>,
@@ -34,7 +35,7 @@ pub(super) struct What {
 pub(super) async fn timeline(
     State(gateway): State<Gateway>,
     caller: Caller,
-    Path(id): Path<String>,
+    At(id): At<String>,
     Params(what): Params<What>,
 ) -> Result<Json<Value>, ApiError> {
     let stream = stream(&id)?;
