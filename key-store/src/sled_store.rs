@@ -157,13 +157,25 @@ impl SledKeyStore {
     pub fn rewrap(dir: &Path, old: &Unlock, new: &Unlock, into: &Path) -> Result<StoreLock, StoreError> {
         Self::header_of(dir)?;
         let lock = StoreLock::take(dir)?;
+        Self::rewrap_header(dir, old, new, into)?;
+        Ok(lock)
+    }
+
+    /// [`rewrap`](Self::rewrap) for whoever has the store in `dir` open: it goes on as it is, for it holds the data key, which stays.
+    ///
+    /// # Errors
+    /// As [`change_unlock`](Self::change_unlock).
+    pub fn rewrap_open(&self, dir: &Path, old: &Unlock, new: &Unlock, into: &Path) -> Result<(), StoreError> {
+        Self::rewrap_header(dir, old, new, into)
+    }
+
+    fn rewrap_header(dir: &Path, old: &Unlock, new: &Unlock, into: &Path) -> Result<(), StoreError> {
         let header = Self::header_of(dir)?;
         let data_key = header.unwrap_with(old)?;
         if let Unlock::KeyFile(path) = new {
             unlock::make_key_file(path)?;
         }
-        Header::wrap(&data_key, new, header.passphrase_cost().unwrap_or_default())?.save(into)?;
-        Ok(lock)
+        Header::wrap(&data_key, new, header.passphrase_cost().unwrap_or_default())?.save(into)
     }
 
     fn header_of(dir: &Path) -> Result<Header, StoreError> {

@@ -6,7 +6,7 @@ mod common;
 use std::{
     collections::BTreeMap,
     fs,
-    io::Cursor,
+    io::{Cursor, Write},
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -19,7 +19,7 @@ use veilcast_key_store::{
     GroupKey, KdfCost, KeyOrigin, KeyScope, KeyStore, MemoryKeyStore, RecordStore, SledKeyStore, StoredKey, TimeRange,
     Unlock,
     durable::{OldFiles, Placing},
-    portable::{self, Attachment, Kind, PortableError, PortableFile, Progress, Sealing, Step, Summary},
+    portable::{self, Attachment, Incoming, Kind, PortableError, PortableFile, Progress, Sealing, Step, Summary},
 };
 use zeroize::Zeroizing;
 
@@ -538,4 +538,30 @@ proptest! {
         prop_assert!(matches!(fault, PortableError::Truncated), "{}", fault);
         prop_assert_eq!(fs::read_dir(target.path()).unwrap().count(), 0);
     }
+}
+
+#[test]
+fn a_file_that_comes_from_elsewhere_takes_its_place_once_it_is_whole_and_opens_and_else_nothing_of_it_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("backup");
+    let whole = fs::read(&kept().path).unwrap();
+    let arrive = |bytes: &[u8], replace: bool, kind: Kind, passphrase: &str| {
+        let mut incoming = Incoming::begin(&path, replace)?;
+        incoming.write_all(bytes).unwrap();
+        incoming.finish(kind, passphrase, &mut |_| {})
+    };
+    let alone = |names: &[&str]| {
+        let found: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(found, names);
+    };
+    assert!(arrive(&whole[..whole.len() - 1], false, Kind::Backup, PASSPHRASE).is_err());
+    assert!(matches!(arrive(&whole, false, Kind::Keys, PASSPHRASE), Err(PortableError::OtherKind { .. })));
+    assert!(matches!(arrive(&whole, false, Kind::Backup, "another"), Err(PortableError::WrongPassphrase)));
+    drop(Incoming::begin(&path, false).unwrap());
+    alone(&[]);
+    arrive(&whole, false, Kind::Backup, PASSPHRASE).unwrap();
+    assert!(matches!(arrive(&whole, false, Kind::Backup, PASSPHRASE), Err(PortableError::Exists { .. })));
+    arrive(&whole, true, Kind::Backup, PASSPHRASE).unwrap();
+    alone(&["backup"]);
+    assert_eq!(fs::read(&path).unwrap(), whole);
 }

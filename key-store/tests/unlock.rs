@@ -57,6 +57,24 @@ fn a_change_waits_for_nobody_and_says_that_the_store_is_in_use() {
 }
 
 #[test]
+fn whoever_has_the_store_open_lets_another_passphrase_open_it_and_goes_on() {
+    let (dir, into) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = open(dir.path());
+    store.make_current(&scope("o/p"), &numbered(0), 0).unwrap();
+    let fault = store.rewrap_open(dir.path(), &rose(), &tulip(), into.path()).unwrap_err();
+    assert!(matches!(fault, StoreError::WrongPassphrase));
+    store.rewrap_open(dir.path(), &tulip(), &rose(), into.path()).unwrap();
+    fs::rename(into.path().join("header"), dir.path().join("header")).unwrap();
+    store.make_current(&scope("o/p"), &numbered(1), 1).unwrap();
+    drop(store);
+    assert!(matches!(try_open(dir.path()).unwrap_err(), StoreError::WrongPassphrase));
+    let store = SledKeyStore::open_with(dir.path(), &rose(), &quick()).unwrap();
+    for n in 0..2 {
+        assert!(store.key(&scope("o/p"), numbered(n).id()).unwrap().unwrap().key.same_as(&numbered(n)));
+    }
+}
+
+#[test]
 fn a_change_where_there_is_no_store_says_so_and_makes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let fault = SledKeyStore::change_unlock(dir.path(), &tulip(), &rose()).unwrap_err();

@@ -4,7 +4,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{
@@ -32,45 +32,95 @@ pub(super) fn write_to<W: Write>(
     items.finish()
 }
 
-/// The file has its whole contents, synced and read back, or it is as it was. Readable by its owner only. Of what stands
-/// there already only a regular file is replaced: renaming over a device or a link would take its place, not fill it.
+/// The file has its whole contents, synced and read back, or it is as it was.
 pub(super) fn write_file(
     path: &Path,
     replace: bool,
     kind: Kind,
     sealing: &Sealing<'_>,
     watch: &mut Watch<'_>,
-    fill: impl FnOnce(&mut ItemWriter<File>, &mut Watch<'_>) -> Result<(), PortableError>,
+    fill: impl FnOnce(&mut ItemWriter<&mut Incoming>, &mut Watch<'_>) -> Result<(), PortableError>,
 ) -> Result<Summary, PortableError> {
-    let exists = || PortableError::Exists { path: path.to_owned() };
-    match path.symlink_metadata() {
-        Ok(there) if !there.is_file() => return Err(PortableError::NotAFile { path: path.to_owned() }),
-        Ok(_) if !replace => return Err(exists()),
-        _ => {}
+    let mut incoming = Incoming::begin(path, replace)?;
+    let (_, written) = write_to(&mut incoming, kind, sealing, |items| fill(items, watch))?;
+    let found = incoming.finish(kind, sealing.passphrase, watch)?;
+    if found == written { Ok(written) } else { Err(PortableError::Unverified) }
+}
+
+/// A portable file on its way to its place, from wherever its bytes come: under another name in the same folder until it is
+/// [finished](Self::finish), and then whole. Readable by its owner only. Dropped before, nothing of it is left; a process that dies
+/// leaves at most that other file, whose name begins with `.veilcast-`.
+pub struct Incoming {
+    file: File,
+    name: tempfile::TempPath,
+    path: PathBuf,
+    replace: bool,
+}
+
+impl Incoming {
+    /// Begins a file that is to be at `path`; with `replace` an existing file gives way to it. Of what stands there already only a
+    /// regular file is replaced: renaming over a device or a link would take its place, not fill it.
+    ///
+    /// # Errors
+    /// [`PortableError::Exists`], [`PortableError::NotAFile`], [`PortableError::Io`].
+    pub fn begin(path: &Path, replace: bool) -> Result<Self, PortableError> {
+        match path.symlink_metadata() {
+            Ok(there) if !there.is_file() => return Err(PortableError::NotAFile { path: path.to_owned() }),
+            Ok(_) if !replace => return Err(PortableError::Exists { path: path.to_owned() }),
+            _ => {}
+        }
+        // In the same folder, so that it can be renamed; mode 0600; removed unless it comes so far.
+        let made = tempfile::Builder::new().prefix(".veilcast-").suffix(".part").tempfile_in(folder_of(path));
+        let (file, name) = made.map_err(|source| io_fault(path, source))?.into_parts();
+        Ok(Self { file, name, path: path.to_owned(), replace })
     }
-    let io_fault = |source| PortableError::Io { action: format!("write {}", path.display()), source };
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // In the same folder, so that it can be renamed; mode 0600; removed unless it comes so far.
-    let (file, name) = tempfile::Builder::new()
-        .prefix(".veilcast-")
-        .suffix(".part")
-        .tempfile_in(folder)
-        .map_err(io_fault)?
-        .into_parts();
-    let (file, written) = write_to(file, kind, sealing, |items| fill(items, watch))?;
-    file.sync_all().map_err(io_fault)?;
-    drop(file);
-    let mut check = PortableFile::open(&name, sealing.passphrase)?;
-    if check.verify(watch)? != written {
-        return Err(PortableError::Unverified);
+
+    /// Syncs it, reads it back to its end with the passphrase, and puts it in its place; says what is in it.
+    ///
+    /// # Errors
+    /// [`PortableError::OtherKind`], [`PortableError::Io`], and the errors of [`PortableFile::open`] and [`PortableFile::verify`]; then
+    /// what is at the path is as it was.
+    pub fn finish(self, kind: Kind, passphrase: &str, watch: &mut Watch<'_>) -> Result<Summary, PortableError> {
+        let Self { file, name, path, replace } = self;
+        file.sync_all().map_err(|source| io_fault(&path, source))?;
+        drop(file);
+        let mut check = PortableFile::open(&name, passphrase)?;
+        check.expect(kind)?;
+        let summary = check.verify(watch)?;
+        let placed = if replace { name.persist(&path) } else { name.persist_noclobber(&path) };
+        match placed {
+            Err(fault) if fault.error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(PortableError::Exists { path });
+            }
+            placed => placed.map_err(|fault| io_fault(&path, fault.error))?,
+        }
+        files::sync_dir(folder_of(&path)).map_err(|source| io_fault(&path, source))?;
+        Ok(summary)
     }
-    let placed = if replace { name.persist(path) } else { name.persist_noclobber(path) };
-    match placed {
-        Err(fault) if fault.error.kind() == io::ErrorKind::AlreadyExists => return Err(exists()),
-        placed => placed.map_err(|fault| io_fault(fault.error))?,
+}
+
+impl Write for Incoming {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
     }
-    files::sync_dir(folder).map_err(io_fault)?;
-    Ok(written)
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn io_fault(path: &Path, source: io::Error) -> PortableError {
+    PortableError::Io { action: format!("write {}", path.display()), source }
 }
 
 /// An open portable file whose head is whole and whose passphrase fits.

@@ -48,7 +48,7 @@ use std::fmt;
 pub use self::{
     backup::{back_up, restore},
     error::PortableError,
-    file::PortableFile,
+    file::{Incoming, PortableFile},
     item::{Attachment, MAX_FILE_LEN, Summary},
     keys::{ImportedScope, export_keys, import_keys},
 };

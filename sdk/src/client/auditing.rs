@@ -111,21 +111,24 @@ impl Auditor {
         }
     }
 
-    pub(super) async fn head(&self) -> Result<Option<Verified<AuditHead>>, ClientError> {
+    /// The log, with everything so far on disk.
+    pub(super) async fn log(&self) -> Arc<AuditLog> {
         self.flush().await;
-        let log = self.log.clone();
+        self.log.clone()
+    }
+
+    pub(super) async fn head(&self) -> Result<Option<Verified<AuditHead>>, ClientError> {
+        let log = self.log().await;
         Ok(blocking(move || log.head()).await??)
     }
 
     pub(super) async fn verify(&self, kept: Option<AuditHead>) -> Result<Option<AuditReport>, ClientError> {
-        self.flush().await;
-        let log = self.log.clone();
+        let log = self.log().await;
         blocking(move || log.verify(kept.as_ref(), |_| Ok(()))).await?
     }
 
     pub(super) async fn read(&self, after: u64, limit: usize) -> Result<Vec<LoggedEntry>, ClientError> {
-        self.flush().await;
-        let log = self.log.clone();
+        let log = self.log().await;
         Ok(blocking(move || log.read(after, limit)).await??)
     }
 }

@@ -89,7 +89,7 @@ pub use updating::{KeyUpdateMethod, UpdateReport};
 
 pub use crate::subscriber::Replay;
 
-use crate::audit::{AuditHead, AuditReport, LoggedEntry};
+use crate::audit::{AuditHead, AuditLog, AuditReport, LoggedEntry};
 use crate::exchange::HistoryPolicy;
 use crate::identity::{Identity, UserId};
 use crate::key_ring::{self, RingPrefix};
@@ -525,6 +525,13 @@ impl Client {
     /// [`ClientError::Audit`].
     pub async fn audit_entries(&self, after: u64, limit: usize) -> Result<Vec<LoggedEntry>, ClientError> {
         self.shared.audit.read(after, limit).await
+    }
+
+    /// The audit log that this client writes, with everything given and refused so far in it: for reading it whole, and for
+    /// [beginning anew](AuditLog::begin_anew). Nothing but this client may append to it. Dropping the future leaves what was waiting to
+    /// be written where it was.
+    pub async fn audit_log(&self) -> Arc<AuditLog> {
+        self.shared.audit.log().await
     }
 
     /// Counters since the start.

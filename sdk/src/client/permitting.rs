@@ -10,8 +10,8 @@ use super::error::ClientError;
 use super::shared::{Shared, blocking, lock};
 use crate::identity::UserId;
 use crate::permission::{
-    AccessRules, GrantError, Issuer, Period, Permission, PermissionSource, RECORD_LIFETIME, Refusal, Rule, Shown,
-    SignedGrants, Statement, StreamInfo, StreamSettings, Subscriber, from_line, to_line,
+    AccessList, AccessRules, GrantError, Issuer, Period, Permission, PermissionSource, RECORD_LIFETIME, Refusal, Rule,
+    Shown, SignedGrants, Statement, StreamInfo, StreamSettings, Subscriber, from_line, to_line,
 };
 use crate::stream::StreamId;
 use crate::time::Timestamp;
@@ -25,6 +25,16 @@ impl Client {
     /// [`ClientBuilder::signed_grants`](super::ClientBuilder::signed_grants).
     pub fn signed_grants(&self) -> &Arc<SignedGrants> {
         &self.shared.grants
+    }
+
+    /// Signs for the streams of this identity; what it signs counts here at once.
+    pub fn issuer(&self) -> &Arc<Issuer> {
+        &self.shared.issuer
+    }
+
+    /// This publisher's own lists, which narrow what the permission source allows. What is changed there counts here at once.
+    pub fn access_list(&self) -> &Arc<AccessList> {
+        &self.shared.source
     }
 
     /// Makes the stream `<this identity>/path` by a signed record, or changes how it is set up.
