@@ -153,6 +153,32 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// What it is called, without what stands behind it.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Demo(_) => "demo",
+            Self::Identity(_) => "identity",
+            Self::Stream(_) => "stream",
+            Self::Grant(_) => "grant",
+            Self::Access(_) => "access",
+            Self::Audit(_) => "audit",
+            Self::Run(_) => "run",
+            Self::ApiKey(_) => "api-key",
+            Self::Node(_) => "node",
+            Self::Publish(_) => "publish",
+            Self::Subscribe(_) => "subscribe",
+            Self::Resend(_) => "resend",
+            Self::Key(_) => "key",
+            Self::Backup(_) => "backup",
+            Self::Restore(_) => "restore",
+            Self::Passphrase(_) => "passphrase",
+            Self::Fingerprint(_) => "fingerprint",
+            Self::Config(_) => "config",
+            Self::Completions(_) => "completions",
+            Self::Man(_) => "man",
+        }
+    }
+
     /// Where the command line says who decides about permissions; `None` for commands that ask nobody.
     pub(crate) const fn registry_mut(&mut self) -> Option<&mut RegistryArgs> {
         match self {

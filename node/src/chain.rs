@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 pub(crate) use catching_up::{subscribers, tell};
 pub(crate) use failure::ChainFailure;
-pub(crate) use spend::Purse;
+pub(crate) use spend::{Purse, agreed};
 use veilcast::key_store::RecordStore;
 use veilcast::permission::ethereum::{ChainConfig, Deployment, EthereumRegistry, FollowConfig};
 

@@ -39,7 +39,7 @@ use crate::{daemon, through};
 const SHUTDOWN: Duration = Duration::from_secs(2);
 
 /// Runs what the command line asks for.
-pub(crate) fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
+pub(crate) fn run(cli: Cli, output: Output<'static>) -> Result<Exit, Failure> {
     let Cli { mut shared, mut command } = cli;
     let asks_a_registry = command.registry_mut().is_some();
     let config = match command {
@@ -80,7 +80,7 @@ fn passphrase_file(shared: &Shared, config: &Config) -> Option<PathBuf> {
 }
 
 /// Where nobody else runs on the data folder.
-fn own(command: Command, config: Config, shared: Shared, output: Output) -> Result<Exit, Failure> {
+fn own(command: Command, config: Config, shared: Shared, output: Output<'static>) -> Result<Exit, Failure> {
     match command {
         Command::Run(mut args) => {
             args.fill(&config.network, config.gateway.listen, config.mqtt.listen);

@@ -43,7 +43,7 @@ pub(crate) async fn start(
     args: &NetworkArgs,
     registry: &RegistryArgs,
     config: ClientConfig,
-    output: Output,
+    output: Output<'_>,
 ) -> Result<Connected, Failure> {
     let asked = match registry.named() {
         Registry::Chain(deployment) => Some(Arc::new(chain::open(deployment, &registry.chain)?)),
@@ -58,7 +58,7 @@ pub(crate) async fn start_publisher(
     args: &NetworkArgs,
     registry: &RegistryArgs,
     config: ClientConfig,
-    output: Output,
+    output: Output<'static>,
 ) -> Result<Connected, Failure> {
     let followed = followed(&session, registry)?;
     if let Some(registry) = &followed {
@@ -91,7 +91,7 @@ async fn connected(
     registry: &RegistryArgs,
     asked: Option<Arc<EthereumRegistry>>,
     config: ClientConfig,
-    output: Output,
+    output: Output<'_>,
 ) -> Result<Connected, Failure> {
     join(set_up(session, registry, asked).config(config), args, output).await
 }
@@ -116,7 +116,11 @@ pub(crate) fn node(session: Session, registry: &RegistryArgs) -> Result<ClientBu
 }
 
 /// Starts what was set up, and connects it.
-pub(crate) async fn join(mut builder: ClientBuilder, args: &NetworkArgs, output: Output) -> Result<Connected, Failure> {
+pub(crate) async fn join(
+    mut builder: ClientBuilder,
+    args: &NetworkArgs,
+    output: Output<'_>,
+) -> Result<Connected, Failure> {
     for address in listen_on(args) {
         builder = builder.listen(address);
     }
@@ -151,7 +155,7 @@ fn listen_on(args: &NetworkArgs) -> Vec<Multiaddr> {
 }
 
 /// One of them is enough; those that did not answer are mentioned beside it, and tried again in the background.
-async fn meet(client: &Client, bootstrap: &[Multiaddr], output: Output) -> Result<(), ConnectError> {
+async fn meet(client: &Client, bootstrap: &[Multiaddr], output: Output<'_>) -> Result<(), ConnectError> {
     let mut faults = Vec::new();
     for address in bootstrap {
         match tokio::time::timeout(MEET, client.connect(address.clone())).await {
@@ -169,7 +173,7 @@ async fn meet(client: &Client, bootstrap: &[Multiaddr], output: Output) -> Resul
 
 /// For a node, which runs on while nobody answers: says which of the nodes that it is to join do not. They are tried again in
 /// the background.
-pub(crate) async fn tell_absent<F>(bootstrap: &[Multiaddr], connect: impl Fn(Multiaddr) -> F, output: Output)
+pub(crate) async fn tell_absent<F>(bootstrap: &[Multiaddr], connect: impl Fn(Multiaddr) -> F, output: Output<'_>)
 where
     F: Future<Output = Result<(), ClientError>>,
 {

@@ -42,7 +42,7 @@ pub(crate) struct Performance {
 
 impl Performance {
     /// Starts the nodes.
-    pub(crate) async fn set_up(source: Source, output: Output) -> Result<Self, DemoError> {
+    pub(crate) async fn set_up(source: Source, output: Output<'static>) -> Result<Self, DemoError> {
         let stage = Stage::open(output);
         let cast = Cast::start(&stage).await?;
         Ok(Self { cast, source, stage })

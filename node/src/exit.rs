@@ -25,6 +25,16 @@ impl Exit {
             Self::Refused => 3,
         }
     }
+
+    /// The other way round; what is none is a failure.
+    pub(crate) const fn of_code(code: u8) -> Self {
+        match code {
+            0 => Self::Done,
+            2 => Self::Usage,
+            3 => Self::Refused,
+            _ => Self::Failed,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {

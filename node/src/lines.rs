@@ -63,7 +63,7 @@ pub(crate) enum LineError {
     Read { line: u64, source: io::Error },
 }
 
-/// Writes lines to stdout in order.
+/// Writes lines to stdout, or to somebody elsewhere, in order.
 pub(crate) struct LineWriter {
     lines: mpsc::Sender<Vec<u8>>,
     outcome: oneshot::Receiver<io::Result<()>>,
@@ -72,10 +72,15 @@ pub(crate) struct LineWriter {
 impl LineWriter {
     /// Starts the writing thread.
     pub(crate) fn start() -> Self {
+        Self::over(io::stdout())
+    }
+
+    /// The same, to something else.
+    pub(crate) fn over(out: impl Write + Send + 'static) -> Self {
         let (lines, mut taken) = mpsc::channel::<Vec<u8>>(BEHIND);
         let (tell, outcome) = oneshot::channel();
         std::thread::spawn(move || {
-            let _ = tell.send(write_all(&mut taken));
+            let _ = tell.send(write_all(&mut taken, out));
         });
         Self { lines, outcome }
     }
@@ -110,8 +115,8 @@ impl LineWriter {
 }
 
 /// Flushes whenever nothing more is waiting, so that a slow stream is seen at once and a fast one costs few calls.
-fn write_all(lines: &mut mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
-    let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
+fn write_all(lines: &mut mpsc::Receiver<Vec<u8>>, out: impl Write) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(64 * 1024, out);
     while let Some(line) = lines.blocking_recv() {
         out.write_all(&line)?;
         if lines.is_empty() {

@@ -1,23 +1,48 @@
 //! Results on stdout, everything else on stderr; text for people, JSON for programs.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 
 use serde::Serialize;
 use serde_json::json;
 
 use crate::failure::{Failure, Told};
 
-/// How the user wants to be answered.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Output {
+/// How the user wants to be answered, and where he is.
+#[derive(Clone, Copy)]
+pub(crate) struct Output<'a> {
     json: bool,
+    /// Somebody who asks this process for the command from another one; `None`: at this process's own streams.
+    afar: Option<&'a dyn Afar>,
 }
 
-impl Output {
-    /// JSON, or text for people.
+/// The streams of somebody elsewhere.
+pub(crate) trait Afar: Send + Sync {
+    /// Bytes for his stdout.
+    ///
+    /// # Errors
+    /// `BrokenPipe` where he has gone.
+    fn out(&self, bytes: &[u8]) -> io::Result<()>;
+    /// Bytes for his stderr.
+    fn err(&self, bytes: &[u8]);
+}
+
+impl Output<'static> {
+    /// JSON, or text for people, on this process's streams.
     pub(crate) const fn new(json: bool) -> Self {
-        Self { json }
+        Self { json, afar: None }
+    }
+}
+
+impl<'a> Output<'a> {
+    /// JSON, or text for people, to somebody elsewhere.
+    pub(crate) const fn to(json: bool, afar: &'a dyn Afar) -> Self {
+        Self { json, afar: Some(afar) }
+    }
+
+    /// Whether a bar may be drawn: for people at this process's own terminal.
+    pub(crate) const fn draws(self) -> bool {
+        !self.json && self.afar.is_none()
     }
 
     /// Whether the answers are JSON.
@@ -32,8 +57,16 @@ impl Output {
 
     /// One line on stdout.
     pub(crate) fn line(self, text: impl Display) -> Result<(), Failure> {
-        let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(failed_write)
+        let mut out = self.out();
+        writeln!(out, "{text}").and_then(|()| out.flush()).map_err(failed_write)
+    }
+
+    /// Stdout, in full buffers; to be flushed at the end.
+    pub(crate) fn out(self) -> BufWriter<Box<dyn Write + 'a>> {
+        BufWriter::new(match self.afar {
+            None => Box::new(io::stdout().lock()),
+            Some(afar) => Box::new(Out(afar)),
+        })
     }
 
     /// Something that happens beside the result: a sentence, or a JSON object with the event's name, on stderr.
@@ -44,12 +77,28 @@ impl Output {
     /// As [`Self::note`], with a JSON object of its own. Nobody reading stderr is no reason to stop.
     pub(crate) fn event(self, text: impl Display, json: &impl Serialize) {
         let line = if self.json { to_line(json) } else { text.to_string() };
-        let _ = writeln!(io::stderr().lock(), "{line}");
+        match self.afar {
+            None => drop(writeln!(io::stderr().lock(), "{line}")),
+            Some(afar) => afar.err((line + "\n").as_bytes()),
+        }
     }
 
     /// Why the command failed, and what to do next.
     pub(crate) fn failure(self, told: &Told) {
         self.event(format!("error: {}\n  what to do next: {}", told.error, told.hint), told);
+    }
+}
+
+/// The stdout of somebody elsewhere.
+struct Out<'a>(&'a dyn Afar);
+
+impl Write for Out<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.out(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -51,6 +51,14 @@ pub(crate) fn identity_password(unlock: &Unlock) -> Result<Secret, UnlockError> 
     }
 }
 
+/// The passphrase of the data folder, where one opens it.
+pub(crate) const fn folders(unlock: &Unlock) -> Option<&Secret> {
+    match unlock {
+        Unlock::Passphrase(text) => Some(text),
+        Unlock::KeyFile(_) => None,
+    }
+}
+
 /// The passphrase of the data folder, if the command line or the environment has it.
 pub(crate) fn given(passphrase_file: Option<&Path>) -> Result<Option<Secret>, UnlockError> {
     explicit(passphrase_file, VARIABLE)

@@ -258,3 +258,75 @@ async fn a_stream_that_is_not_on_the_chain_or_is_of_an_unresolved_ens_name_is_an
     }
     assert_eq!(market.sent().await, 0);
 }
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn over_http_and_the_control_socket_permissions_on_a_chain_are_changed_by_whoever_says_that_the_gas_is_meant() {
+    use common::{Daemon, in_path};
+    let market = Market::open().await;
+    let (stream, seller) = (market.stream(), &market.seller);
+    let contract = market.contract();
+    let daemon = Daemon::start(seller, &["--registry", &contract, "--rpc", &market.chain.url, "--confirmations", "0"]);
+    let key = seller.api_key("desk", &["permissions"]);
+    let permissions = format!("/streams/{}/permissions", in_path(&stream));
+    let grant = |body: serde_json::Value| {
+        let json = ["-H", "Content-Type: application/json", "-d"];
+        daemon.with(&key, &permissions, &[&json[..], &[body.to_string().as_str()]].concat())
+    };
+    let one = market.sent().await;
+
+    let looked = grant(json!({ "user": USER, "for": "30d", "dry_run": true })).ok();
+    assert!(looked["quote"]["max_cost_wei"].as_str().unwrap().parse::<u128>().unwrap() > 0, "{looked}");
+    assert_eq!((looked["transaction"].is_null(), looked["dry_run"].as_bool()), (true, Some(true)));
+    let unsaid = grant(json!({ "user": USER, "for": "30d" }));
+    assert!(unsaid.body.contains("wei of gas"), "{unsaid:?}");
+    unsaid.refused(409, "confirm");
+    grant(json!({ "user": USER, "confirm": true, "max_cost_wei": "1" })).refused(409, "too_dear");
+    grant(json!({ "user": USER, "confirm": true, "dry_run": true })).refused(400, "bad_request");
+    grant(json!({ "user": USER, "confirm": true, "from": "2100-01-01T00:00:00Z" })).refused(400, "bad_request");
+    assert_eq!(market.sent().await, one, "nothing was sent that nobody meant");
+
+    let granted = grant(json!({ "user": USER, "for": "30d", "confirm": true })).ok();
+    assert_eq!(granted["transaction"].as_str().unwrap().len(), 66, "{granted}");
+    assert_eq!(market.ends(&stream).await, granted["until"].as_u64().unwrap() / 1000);
+    let listed = format!("/streams/{}/subscribers", in_path(&stream));
+    let until = |status: &str| {
+        let began = std::time::Instant::now();
+        loop {
+            let answer = daemon.with(&key, &listed, &[]);
+            let all = (answer.status == 200).then(|| answer.json()["subscribers"].as_array().cloned().unwrap());
+            if all.iter().flatten().any(|one| one["user"] == USER && one["status"] == status) {
+                return;
+            }
+            assert!(began.elapsed() < common::PATIENCE, "{answer:?}");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    };
+    until("active");
+    let revoke = |query: &str| daemon.with(&key, &format!("{permissions}/{USER}{query}"), &["-X", "DELETE"]);
+    revoke("").refused(409, "confirm");
+    assert!(revoke("?dry_run=true").ok()["quote"]["gas_limit"].as_u64().unwrap() > 0);
+    revoke("?confirm=true").ok();
+    assert_eq!(market.ends(&stream).await, 0);
+    until("revoked");
+
+    // On the command line without a word about the contract: the running one knows it.
+    seller.run(&["stream", "grant", &stream, USER, "--for", "30d"]).failed(2, &["it costs up to", "--yes"]);
+    seller.run(&["stream", "grant", &stream, USER, "--for", "30d", "--yes"]).ok();
+    assert_ne!(market.ends(&stream).await, 0);
+    seller.run(&["stream", "revoke", &stream, USER, "--yes"]).ok();
+    assert_eq!(market.ends(&stream).await, 0);
+    seller.run(&["stream", "show", &stream]).failed(2, &["goes by the contract", "--registry"]);
+    let kept = market.run(&["stream", "set", &stream, "--rotate-every", "5", "--history", "none", "--yes", "--json"]);
+    let kept = kept.json();
+    assert_eq!((&kept["key_policy"]["rotate_every"]["messages"], &kept["history"]), (&5.into(), &"none".into()));
+
+    let foreign = market.chain.create("foreign", "{}").await.to_string();
+    let body = json!({ "user": USER, "confirm": true }).to_string();
+    let of_foreign = format!("/streams/{}/permissions", in_path(&foreign));
+    let json = ["-H", "Content-Type: application/json", "-d", &body];
+    daemon.with(&key, &of_foreign, &json).refused(409, "contract_refuses");
+    market.chain.give(seller.address().parse().unwrap(), 1000).await;
+    grant(json!({ "user": USER, "confirm": true })).refused(409, "no_funds");
+    daemon.end();
+}

@@ -25,9 +25,9 @@ Examples:
 
 Lists only narrow: nobody is served whom the registry refuses. The stream's owner, and you, are
 served always. Who is put out reads nothing published afterwards. While a list of a public stream
-is in force, its messages are encrypted. A publisher that runs on this data folder is to be stopped
-first: started again, it rekeys before its first message. Lists are those of one data folder: a
-publisher with several devices needs them on each.")]
+is in force, its messages are encrypted. Through a veilcast run on this data folder it counts at once;
+any other publisher on it is to be stopped first: started again, it rekeys before its first message.
+Lists are those of one data folder: a publisher with several devices needs them on each.")]
 pub(crate) struct ListedArgs {
     /// The stream that you publish on: owner/path
     pub(crate) stream: StreamId,

@@ -17,8 +17,8 @@ In it: your identity, every key with its period, which one is current, key rings
 deny lists, policies, who was given which key, the network keys. Not in it: stored messages (messages/) and veilcast.toml.
 
 The file opens with VEILCAST_BACKUP_PASSPHRASE or --backup-passphrase-file; without either it is asked for where there is a
-terminal, and else is the passphrase of the data folder. It is synced, read back and compared before it takes its name. The
-folder must not be in use meanwhile.")]
+terminal, and else is the passphrase of the data folder. It is synced, read back and compared before it takes its name. A veilcast
+run on the folder goes on meanwhile; the key store's writers wait.")]
 pub(crate) struct BackupArgs {
     /// The file to write
     pub(crate) file: PathBuf,

@@ -91,8 +91,9 @@ Examples:
 
 A grant counts until its end, unless a newer stream record takes it back. Of records the newest stays.
 
-While a publisher runs on this data folder, nothing else can be done on it: it takes grants in from
-whoever asks for a key, and looks for newer records by itself (veilcast grant announce).")]
+A veilcast run on this data folder takes them in at once. While a veilcast publish runs on it, nothing
+else can be done on it: it takes grants in from whoever asks for a key, and looks for newer records
+by itself (veilcast grant announce).")]
 pub(crate) struct ImportArgs {
     /// Lines as `veilcast grant issue` prints them; without any those of stdin
     #[arg(value_name = "LINE")]
@@ -109,8 +110,8 @@ Examples:
 
 Publishers shut the user out as soon as they have the new record: leave it with the network, with
 `veilcast grant announce`, or hand it to them, for `veilcast grant import`. Any subscriber that has
-it brings it along, too. What runs on this data folder is to be stopped first: it rekeys once it
-is started again.")]
+it brings it along, too. A veilcast run on this data folder rekeys at once; a veilcast publish on it
+is to be stopped first, and rekeys once it is started again.")]
 pub(crate) struct GrantRevokeArgs {
     /// The stream: owner/path
     pub(crate) stream: StreamId,

@@ -21,6 +21,13 @@ pub(crate) struct NetworkArgs {
     pub(crate) listen: Vec<Multiaddr>,
 }
 
+impl NetworkArgs {
+    /// Whether anything of it was said.
+    pub(crate) const fn is_given(&self) -> bool {
+        !(self.bootstrap.is_empty() && self.listen.is_empty())
+    }
+}
+
 /// An address as libp2p writes it.
 fn parse_address(text: &str) -> Result<Multiaddr, String> {
     text.parse().map_err(|_| {

@@ -73,6 +73,11 @@ impl RegistryArgs {
         self.registry.unwrap_or(Registry::Kept(Kept::Local))
     }
 
+    /// Goes by this one, whatever was named.
+    pub(crate) const fn settle(&mut self, registry: Registry) {
+        self.registry = Some(registry);
+    }
+
     /// Takes from the config file what neither the command line nor the environment says. How a contract is asked is of no use for
     /// another one.
     pub(crate) fn fill(&mut self, file: RegistrySection) {

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(crate) async fn subscribers(
     registry: &EthereumRegistry,
     stream: &StreamId,
-    output: Output,
+    output: Output<'_>,
 ) -> Result<Vec<Subscriber>, ChainFailure> {
     registry.watch(stream);
     let bar = bar(output);
@@ -60,7 +60,7 @@ fn is_final(trouble: &Trouble) -> bool {
 
 /// Tells a publisher how far it is until all events are read: until then who was taken back early is not noticed.
 /// Ends with the registry.
-pub(crate) async fn tell(registry: Weak<EthereumRegistry>, output: Output) {
+pub(crate) async fn tell(registry: Weak<EthereumRegistry>, output: Output<'static>) {
     let mut is_first = true;
     loop {
         tokio::time::sleep(TELL).await;
@@ -88,7 +88,7 @@ fn say(progress: Progress, output: Output) {
 }
 
 fn bar(output: Output) -> ProgressBar {
-    if output.is_json() {
+    if !output.draws() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(1);

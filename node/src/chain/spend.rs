@@ -15,7 +15,7 @@ pub(crate) struct Purse<'a> {
     pub(crate) registry: &'a EthereumRegistry,
     pub(crate) identity: &'a Identity,
     pub(crate) yes: bool,
-    pub(crate) output: Output,
+    pub(crate) output: Output<'a>,
 }
 
 impl Purse<'_> {
@@ -85,7 +85,7 @@ fn describe(action: &Action) -> String {
 ///
 /// # Errors
 /// When there is none: a script has to say `--yes`.
-async fn agreed() -> Result<bool, ChainFailure> {
+pub(crate) async fn agreed() -> Result<bool, ChainFailure> {
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         return Err(ChainFailure::NobodyToAsk);
     }

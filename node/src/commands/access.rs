@@ -15,11 +15,15 @@ use crate::session::Session;
 const SHOWN: usize = 5;
 
 pub(crate) fn run(command: &AccessCommand, shared: &Shared, output: Output) -> Result<Exit, Failure> {
-    let session = Session::open(shared).map_err(|failure| failure.where_in_use(STOP_IT_FIRST))?;
+    on(command, &Session::open(shared).map_err(|failure| failure.where_in_use(STOP_IT_FIRST))?, output)
+}
+
+/// On an open data folder.
+pub(crate) fn on(command: &AccessCommand, session: &Session, output: Output) -> Result<Exit, Failure> {
     let lists = session.access();
     match command {
-        AccessCommand::Allow(args) => set(args, Rule::Allow, &session, output)?,
-        AccessCommand::Deny(args) => set(args, Rule::Deny, &session, output)?,
+        AccessCommand::Allow(args) => set(args, Rule::Allow, session, output)?,
+        AccessCommand::Deny(args) => set(args, Rule::Deny, session, output)?,
         AccessCommand::Clear(args) => clear(args, &lists, output)?,
         AccessCommand::Show(args) => show(&args.stream, &lists, output)?,
     }

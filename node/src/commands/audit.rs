@@ -8,9 +8,9 @@ mod words;
 use std::io;
 use std::path::PathBuf;
 
-use veilcast::audit::AuditFault;
+use veilcast::audit::{AuditFault, AuditHead};
 
-use crate::args::{AuditCommand, Shared};
+use crate::args::{AuditCommand, AuditVerifyArgs, Shared};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -18,12 +18,57 @@ use crate::session::Session;
 
 pub(crate) fn run(command: &AuditCommand, shared: &Shared, output: Output) -> Result<Exit, Failure> {
     match command {
-        AuditCommand::Verify(args) => verify::run(args, shared, output)?,
-        AuditCommand::Export(args) => export::run(args, &Session::open(shared)?, output)?,
-        AuditCommand::Head(_) => head(&Session::open(shared)?, output)?,
-        AuditCommand::BeginAnew(_) => begin_anew(&Session::open(shared)?, output)?,
+        AuditCommand::Verify(args) if args.export.is_some() => verify::export(args, output).map(|()| Exit::Done),
+        AuditCommand::Verify(args) => {
+            let kept = kept_head(args)?;
+            on(command, kept, &Session::open(shared)?, output)
+        }
+        _ => on(command, None, &Session::open(shared)?, output),
+    }
+}
+
+/// On an open data folder; `kept` is a head that the log is checked against.
+pub(crate) fn on(
+    command: &AuditCommand,
+    kept: Option<KeptHead>,
+    session: &Session,
+    output: Output,
+) -> Result<Exit, Failure> {
+    match command {
+        AuditCommand::Verify(args) => verify::log(args, kept.as_ref(), session, output)?,
+        AuditCommand::Export(args) => export::run(args, session, output)?,
+        AuditCommand::Head(_) => head(session, output)?,
+        AuditCommand::BeginAnew(_) => begin_anew(session, output)?,
     }
     Ok(Exit::Done)
+}
+
+/// A head that was kept, and the file that it was read from.
+pub(crate) struct KeptHead {
+    file: PathBuf,
+    line: String,
+}
+
+impl KeptHead {
+    /// A line that somebody read from this file.
+    pub(crate) const fn new(file: PathBuf, line: String) -> Self {
+        Self { file, line }
+    }
+
+    /// The line, as it stands in the file.
+    pub(crate) fn line(&self) -> &str {
+        &self.line
+    }
+
+    fn read(&self) -> Result<AuditHead, AuditCommandError> {
+        file::head_in(&self.file, &self.line)
+    }
+}
+
+/// The head that the command line names.
+pub(crate) fn kept_head(args: &AuditVerifyArgs) -> Result<Option<KeptHead>, Failure> {
+    let read = |path: &PathBuf| Ok(KeptHead::new(path.clone(), file::first_line(path)?));
+    args.since_head.as_ref().map(read).transpose()
 }
 
 fn head(session: &Session, output: Output) -> Result<(), Failure> {

@@ -93,7 +93,7 @@ pub(crate) fn of_file(file: &Path) -> impl FnOnce(PortableError) -> Failure {
 }
 
 /// For `map_err`: names what could not be read or written.
-fn io_at(path: &Path) -> impl FnOnce(io::Error) -> Failure {
+pub(crate) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> Failure {
     let path = path.to_owned();
     move |source| CareError::Io { path, source }.into()
 }

@@ -16,7 +16,7 @@ const MAX_LINE: usize = 1 << 20;
 /// Most lines taken of `--input` where `--messages` says nothing else.
 const MOST_LINES: u64 = 10_000;
 
-pub(crate) async fn run(args: DemoArgs, output: Output, mut stop: Interrupt) -> Result<Exit, Failure> {
+pub(crate) async fn run(args: DemoArgs, output: Output<'static>, mut stop: Interrupt) -> Result<Exit, Failure> {
     // Interrupted is not done: the exit code promises that everything held.
     let Some(source) = stop.or(source(&args, output)).await else { return Ok(Exit::Failed) };
     let source = source?;
@@ -38,7 +38,7 @@ pub(crate) async fn run(args: DemoArgs, output: Output, mut stop: Interrupt) -> 
     }
 }
 
-async fn source(args: &DemoArgs, output: Output) -> Result<Source, DemoError> {
+async fn source(args: &DemoArgs, output: Output<'static>) -> Result<Source, DemoError> {
     let Some(path) = &args.input else {
         return Ok(Source::Measurements { count: args.messages.unwrap_or(DEFAULT_MESSAGES) });
     };

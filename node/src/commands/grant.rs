@@ -1,8 +1,8 @@
 //! `veilcast grant`: permissions in a stream owner's own hand, as lines of text that anybody can check.
 
 pub(crate) mod announce;
-mod import;
-mod show;
+pub(crate) mod import;
+pub(crate) mod show;
 mod words;
 
 use serde_json::json;
@@ -35,15 +35,24 @@ pub(crate) fn run(command: &GrantCommand, shared: &Shared, output: Output) -> Re
         return show::line(&args.what, output).map(|()| Exit::Done);
     }
     let session = Session::open(shared).map_err(|failure| failure.where_in_use(in_use))?;
+    let lines = match command {
+        GrantCommand::Import(args) => import::lines(args)?,
+        _ => Vec::new(),
+    };
+    on(command, &lines, &session, output)
+}
+
+/// On an open data folder; these lines are to be taken in.
+pub(crate) fn on(command: &GrantCommand, lines: &[String], session: &Session, output: Output) -> Result<Exit, Failure> {
     match command {
-        GrantCommand::Issue(args) => issue(&args.period, &session, output)?,
-        GrantCommand::Show(args) => show::run(args, &session, output)?,
-        GrantCommand::Import(args) => import::run(args, &session.signed_grants(), output)?,
+        GrantCommand::Issue(args) => issue(&args.period, session, output)?,
+        GrantCommand::Show(args) => show::run(args, session, output)?,
+        GrantCommand::Import(_) => import::run(lines, &session.signed_grants(), output)?,
         // It needs the network, so it is run elsewhere.
         GrantCommand::Announce(_) => {}
         GrantCommand::Revoke(GrantRevokeArgs { stream, user, serial }) => match (user, serial) {
-            (Some(user), _) => revoke(stream, &Revoked::User { user: *user, through: u64::MAX }, &session, output)?,
-            (None, serial) => revoke(stream, &Revoked::Serial(serial.unwrap_or_default()), &session, output)?,
+            (Some(user), _) => revoke(stream, &Revoked::User { user: *user, through: u64::MAX }, session, output)?,
+            (None, serial) => revoke(stream, &Revoked::Serial(serial.unwrap_or_default()), session, output)?,
         },
     }
     Ok(Exit::Done)

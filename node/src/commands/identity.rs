@@ -27,6 +27,6 @@ pub(crate) fn address(shared: &Shared) -> Result<UserId, Failure> {
     session::must_have_identity(&dir)?;
     match Identity::address_of_keystore(&dir.identity())? {
         Some(user) => Ok(user),
-        None => Ok(Session::open(shared)?.identity.user()),
+        None => Ok(session::identity(shared)?.user()),
     }
 }

@@ -1,20 +1,19 @@
 //! `veilcast key`: the keys in the data folder. Their bytes go in, and out only sealed.
 
-mod carry;
+pub(crate) mod carry;
 pub(crate) mod change;
 pub(crate) mod fetch;
-mod forget;
+pub(crate) mod forget;
 mod input;
 pub(crate) mod list;
 
 use serde_json::json;
 use veilcast::StreamId;
-use veilcast::key_ring::{self, RingPrefix};
-use veilcast::key_store::{GroupKey, KeyId, KeyOrigin, KeyStore};
+use veilcast::key_ring::RingPrefix;
+use veilcast::key_store::{GroupKey, KeyId};
 
-pub(crate) use input::KeyInputError;
+pub(crate) use input::{KeyBytes, KeyInputError, parse as parse_key, read as read_key};
 
-use super::now;
 use crate::args::{KeyAddArgs, KeyCommand, RingKeyArgs, Shared};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -25,7 +24,10 @@ use crate::through::ThroughError;
 pub(crate) fn run(command: &KeyCommand, shared: &Shared, output: Output) -> Result<Exit, Failure> {
     match command {
         KeyCommand::List(args) => list::run(args, &Session::open(shared)?, output)?,
-        KeyCommand::Add(args) => add(args, shared, output)?,
+        KeyCommand::Add(args) => {
+            let bytes = input::read(args.key_file.as_deref())?;
+            add(args, &bytes, &Session::open(shared)?, output)?;
+        }
         KeyCommand::Rotate(_) => return Err(ThroughError::NothingRuns.into()),
         // They need the network, and are run where that is.
         KeyCommand::Fetch(_) | KeyCommand::Rekey(_) => {}
@@ -33,18 +35,24 @@ pub(crate) fn run(command: &KeyCommand, shared: &Shared, output: Output) -> Resu
         KeyCommand::Remove(args) => remove(args, &Session::open(shared)?, output)?,
         KeyCommand::Export(args) => carry::export(args, shared, output)?,
         KeyCommand::Import(args) => carry::import(args, shared, output)?,
-        KeyCommand::Forget(args) => forget::run(args, shared, output)?,
+        KeyCommand::Forget(args) => {
+            let session = Session::open(shared)?;
+            let found = forget::look(args, &session)?;
+            if !args.yes {
+                found.ask()?;
+            }
+            found.forget(&session, output)?;
+        }
     }
     Ok(Exit::Done)
 }
 
-fn add(args: &KeyAddArgs, shared: &Shared, output: Output) -> Result<(), Failure> {
-    let bytes = input::read(args.key_file.as_deref())?;
+/// Puts in a key of these bytes.
+pub(crate) fn add(args: &KeyAddArgs, bytes: &KeyBytes, session: &Session, output: Output) -> Result<(), Failure> {
     let key = GroupKey::new(args.key_id.clone(), &bytes[..])?;
-    let session = Session::open(shared)?;
     match (&args.stream, &args.prefix) {
-        (Some(stream), _) => add_to_stream(args, stream, &key, &session, output),
-        (None, Some(prefix)) => add_to_ring(args, prefix, &key, &session, output),
+        (Some(stream), _) => add_to_stream(args, stream, &key, session, output),
+        (None, Some(prefix)) => add_to_ring(args, prefix, &key, session, output),
         (None, None) => Err(KeyInputError::Nowhere.into()),
     }
 }
@@ -56,10 +64,9 @@ fn add_to_ring(
     session: &Session,
     output: Output,
 ) -> Result<(), Failure> {
-    let now = now().as_millis();
-    key_ring::add(&*session.store, prefix, key, now)?;
+    session.add_ring_key(prefix, key)?;
     if args.current {
-        key_ring::make_current(&*session.store, prefix, key.id(), now)?;
+        session.use_ring_key(prefix, key.id())?;
     }
     let text = format!("key {} for all streams under {prefix} is in, fingerprint {}", key.id(), key.fingerprint());
     let mut json = ring_json(prefix, key.id());
@@ -68,14 +75,16 @@ fn add_to_ring(
     output.result(text, &json)
 }
 
-fn use_key(args: &RingKeyArgs, session: &Session, output: Output) -> Result<(), Failure> {
-    key_ring::make_current(&*session.store, &args.prefix, &args.key_id, now().as_millis())?;
+/// Publishes with another key of a ring.
+pub(crate) fn use_key(args: &RingKeyArgs, session: &Session, output: Output) -> Result<(), Failure> {
+    session.use_ring_key(&args.prefix, &args.key_id)?;
     let text = format!("messages under {} are sealed with key {} from now on", args.prefix, args.key_id);
     output.result(text, &ring_json(&args.prefix, &args.key_id))
 }
 
-fn remove(args: &RingKeyArgs, session: &Session, output: Output) -> Result<(), Failure> {
-    key_ring::remove(&*session.store, &args.prefix, &args.key_id)?;
+/// Takes a key out of a ring.
+pub(crate) fn remove(args: &RingKeyArgs, session: &Session, output: Output) -> Result<(), Failure> {
+    session.remove_ring_key(&args.prefix, &args.key_id)?;
     let text = format!("key {} is taken out of the ring of {}", args.key_id, args.prefix);
     output.result(text, &ring_json(&args.prefix, &args.key_id))
 }
@@ -96,11 +105,9 @@ fn add_to_stream(
     if args.current && publisher != me {
         return Err(KeyInputError::NotMine { publisher, me }.into());
     }
-    let scope = veilcast::scope(publisher, stream);
-    let since = now().as_millis();
-    session.store.add(&scope, key, since, None, KeyOrigin::PreAgreed)?;
+    session.add_key(key, publisher, stream)?;
     if args.current {
-        session.store.make_current(&scope, key, since)?;
+        session.use_key(key, stream)?;
     }
     let text = format!("key {} of {publisher} on {stream} is in, fingerprint {}", key.id(), key.fingerprint());
     let json = json!({

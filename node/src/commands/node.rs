@@ -21,7 +21,12 @@ use crate::output::Output;
 /// Where a node listens if nothing else is said.
 pub(crate) const DEFAULT_LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/4100", "/ip4/0.0.0.0/udp/4100/quic-v1"];
 
-pub(crate) async fn run(args: NodeArgs, shared: Shared, output: Output, mut stop: Interrupt) -> Result<Exit, Failure> {
+pub(crate) async fn run(
+    args: NodeArgs,
+    shared: Shared,
+    output: Output<'_>,
+    mut stop: Interrupt,
+) -> Result<Exit, Failure> {
     let dir = DataDir::find(shared.data_dir.as_deref())?;
     dir.create()?;
     // Peers and stored messages need many.
@@ -53,7 +58,7 @@ pub(crate) async fn run(args: NodeArgs, shared: Shared, output: Output, mut stop
 }
 
 /// Says who is not there, and never returns.
-async fn missed<F>(bootstrap: &[Multiaddr], connect: impl Fn(Multiaddr) -> F, output: Output)
+async fn missed<F>(bootstrap: &[Multiaddr], connect: impl Fn(Multiaddr) -> F, output: Output<'_>)
 where
     F: Future<Output = Result<(), ClientError>>,
 {

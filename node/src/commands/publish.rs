@@ -35,7 +35,7 @@ const NEXT_LINE: Duration = Duration::from_millis(300);
 pub(crate) async fn run(
     args: PublishArgs,
     shared: Shared,
-    output: Output,
+    output: Output<'static>,
     mut stop: Interrupt,
 ) -> Result<Exit, Failure> {
     let session = Session::open(&shared)?;
@@ -106,7 +106,7 @@ struct Publishing<'a> {
     store: Arc<SledKeyStore>,
     args: &'a PublishArgs,
     part: StreamPart,
-    output: Output,
+    output: Output<'a>,
     /// Read ahead.
     lines: mpsc::Receiver<Result<Vec<u8>, LineError>>,
     /// One of them is being published.

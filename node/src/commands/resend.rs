@@ -29,7 +29,7 @@ const TRIES: u32 = 5;
 pub(crate) async fn run(
     args: ResendArgs,
     shared: Shared,
-    output: Output,
+    output: Output<'_>,
     mut stop: Interrupt,
 ) -> Result<Exit, Failure> {
     let session = Session::open(&shared)?;
@@ -56,6 +56,20 @@ pub(crate) async fn run(
     outcome
 }
 
+/// By a client that runs, which has joined the network.
+pub(crate) async fn through(
+    args: &ResendArgs,
+    session: &Session,
+    client: &Client,
+    output: Output<'_>,
+    mut out: LineWriter,
+) -> Result<Exit, Failure> {
+    partitions::must_exist(&args.stream, &args.partition, &args.registry, session).await?;
+    let seen = read(client, args, replay(args)?, output, &mut out).await?;
+    out.finish().await?;
+    seen.verdict()
+}
+
 /// This program does nothing but read, so a slow pipe may hold everything up.
 fn config(args: &ResendArgs) -> ClientConfig {
     let mut config = ClientConfig::default();
@@ -75,7 +89,7 @@ async fn read(
     client: &Client,
     args: &ResendArgs,
     replay: Replay,
-    output: Output,
+    output: Output<'_>,
     out: &mut LineWriter,
 ) -> Result<Seen, Failure> {
     let bar = bar(args, output);
@@ -99,7 +113,7 @@ async fn follow(
     mut subscription: Subscription,
     seen: &mut Seen,
     bar: &ProgressBar,
-    output: Output,
+    output: Output<'_>,
     out: &mut LineWriter,
 ) -> Result<(), Failure> {
     loop {
@@ -124,7 +138,7 @@ async fn follow(
 
 /// On a terminal only, and not where the messages themselves are seen there.
 fn bar(args: &ResendArgs, output: Output) -> ProgressBar {
-    if output.is_json() || std::io::stdout().is_terminal() {
+    if !output.draws() || std::io::stdout().is_terminal() {
         return ProgressBar::hidden();
     }
     let bar = args.last.map_or_else(ProgressBar::new_spinner, ProgressBar::new);

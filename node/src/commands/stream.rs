@@ -23,25 +23,30 @@ use crate::times;
 
 pub(crate) fn run(command: &StreamCommand, shared: &Shared, output: Output) -> Result<Exit, Failure> {
     let registry = command.registry().named();
-    if names_storage(command) && !matches!(registry, Registry::Kept(Kept::Grants)) {
-        return Err(Failure::UnsignedStorage);
-    }
     let kept = match registry {
         Registry::Kept(kept) => kept,
+        Registry::Chain(_) if names_storage(command) => return Err(Failure::UnsignedStorage),
         Registry::Chain(deployment) => {
             return super::in_runtime(|stop| chain::run(command, deployment, shared, output, stop));
         }
     };
-    let session = Session::open(shared).map_err(|failure| failure.where_in_use(STOP_IT_FIRST))?;
+    on(command, kept, &Session::open(shared).map_err(|failure| failure.where_in_use(STOP_IT_FIRST))?, output)
+}
+
+/// On an open data folder, where what is kept in it decides.
+pub(crate) fn on(command: &StreamCommand, kept: Kept, session: &Session, output: Output) -> Result<Exit, Failure> {
+    if names_storage(command) && kept != Kept::Grants {
+        return Err(Failure::UnsignedStorage);
+    }
     match command {
-        StreamCommand::Create(args) => create(args, kept, &session, output)?,
+        StreamCommand::Create(args) => create(args, kept, session, output)?,
         StreamCommand::Grant(args) => match kept {
             Kept::Local => grant_here(&args.period, &session.registry(), output)?,
-            Kept::Grants => grant::issue(&args.period, &session, output)?,
+            Kept::Grants => grant::issue(&args.period, session, output)?,
         },
-        StreamCommand::Revoke(args) => revoke(args, kept, &session, output)?,
-        StreamCommand::Set(args) => set(args, kept, &session, output)?,
-        StreamCommand::Show(args) => show(args, kept, &session, output)?,
+        StreamCommand::Revoke(args) => revoke(args, kept, session, output)?,
+        StreamCommand::Set(args) => set(args, kept, session, output)?,
+        StreamCommand::Show(args) => show(args, kept, session, output)?,
         // It may have to wait for its registry, so it is run elsewhere.
         StreamCommand::Subscribers(_) => {}
     }
@@ -205,6 +210,14 @@ fn set(args: &SetArgs, kept: Kept, session: &Session, output: Output) -> Result<
     );
     said.extend(settings::keep(session, &args.stream, &args.rhythm, args.history)?.told(&mut json));
     output.result(said.join("\n"), &json)
+}
+
+/// What is kept of a stream here where a contract decides about permissions: those are changed by whoever asks the contract.
+pub(crate) fn keep_beside_contract(args: &SetArgs, session: &Session, output: Output) -> Result<Exit, Failure> {
+    let mut json = json!({ "id": args.stream.as_str() });
+    let said = settings::keep(session, &args.stream, &args.rhythm, args.history)?.told(&mut json);
+    output.result(said.join("\n"), &json)?;
+    Ok(Exit::Done)
 }
 
 fn set_here(args: &SetArgs, registry: &LocalRegistry) -> Result<(), Failure> {

@@ -28,7 +28,7 @@ const LAST_LINES: std::time::Duration = std::time::Duration::from_secs(1);
 pub(crate) async fn run(
     args: SubscribeArgs,
     shared: Shared,
-    output: Output,
+    output: Output<'_>,
     mut stop: Interrupt,
 ) -> Result<Exit, Failure> {
     let session = Session::open(&shared)?;
@@ -41,7 +41,15 @@ pub(crate) async fn run(
     };
     let client = started?;
     let mut out = LineWriter::start();
-    let outcome = stop.or(read(&client, &args, output, &mut out)).await;
+    let outcome = stop.or(async {
+        if args.network.bootstrap.is_empty() {
+            let at: Vec<String> = client.addresses().await.iter().map(ToString::to_string).collect();
+            let text = format!("no --bootstrap: nothing comes before somebody connects to {}", at.join(" or "));
+            output.note("alone", text);
+        }
+        read(&client, &args, output, &mut out).await
+    });
+    let outcome = outcome.await;
     let written = match outcome {
         None => {
             output.note("stopping", "stopping");
@@ -54,6 +62,19 @@ pub(crate) async fn run(
     written.map(|()| Exit::Done)
 }
 
+/// By a client that runs, which has joined the network.
+pub(crate) async fn through(
+    args: &SubscribeArgs,
+    session: &Session,
+    client: &Client,
+    output: Output<'_>,
+    mut out: LineWriter,
+) -> Result<Exit, Failure> {
+    partitions::must_exist(&args.stream, &args.partition, &args.registry, session).await?;
+    read(client, args, output, &mut out).await?;
+    out.finish().await.map(|()| Exit::Done)
+}
+
 /// This program does nothing but read, so a slow pipe may hold everything up and nothing is lost.
 fn config(args: &SubscribeArgs) -> ClientConfig {
     let mut config = ClientConfig::default();
@@ -62,12 +83,7 @@ fn config(args: &SubscribeArgs) -> ClientConfig {
     config
 }
 
-async fn read(client: &Client, args: &SubscribeArgs, output: Output, out: &mut LineWriter) -> Result<(), Failure> {
-    if args.network.bootstrap.is_empty() {
-        let at: Vec<String> = client.addresses().await.iter().map(ToString::to_string).collect();
-        let text = format!("no --bootstrap: nothing comes before somebody connects to {}", at.join(" or "));
-        output.note("alone", text);
-    }
+async fn read(client: &Client, args: &SubscribeArgs, output: Output<'_>, out: &mut LineWriter) -> Result<(), Failure> {
     let mut subscription = subscribe(client, args).await?;
     let mut progress = Progress::of(args);
     output.note("subscribed", format!("subscribed to {} as {}; waiting for messages", args.stream, client.user()));

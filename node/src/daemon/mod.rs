@@ -4,8 +4,11 @@
 //! ```text
 //! open the folder ─▶ bind the doors ─▶ start the client ─▶ "ready" ─▶ serve ─▶ SIGTERM ─▶ finish what is under way ─▶ stop
 //! ```
-//! It holds no protocol logic: the client does all of that by itself. Other commands on the data folder ask it by `control.sock`.
+//! It holds no protocol logic: the client does all of that by itself. Other commands on the data folder ask it by `control.sock`: over
+//! the interface that applications use, or with their whole command line.
 
+#[cfg(unix)]
+mod commands;
 #[cfg(unix)]
 mod control;
 mod open;
@@ -18,11 +21,15 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tokio::net::TcpListener;
+#[cfg(unix)]
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use veilcast::client::{ClientConfig, Multiaddr};
 use veilcast::permission::ethereum::EthereumRegistry;
 
+#[cfg(unix)]
+use self::commands::{Folder, Host};
 use self::open::Opened;
 use crate::api_key::ApiKeys;
 use crate::args::{RunArgs, Shared};
@@ -34,17 +41,18 @@ use crate::failure::Failure;
 use crate::gateway::{self, Board, Bounds, Door, Gateway, Limits, MqttDoor, MqttLimits, Readiness, Settings};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
+use crate::session::Session;
 use crate::times;
 
 pub(crate) async fn run(
     args: RunArgs,
     config: Config,
     shared: Shared,
-    output: Output,
+    output: Output<'static>,
     mut stop: Interrupt,
 ) -> Result<Exit, Failure> {
     let dir = DataDir::find(shared.data_dir.as_deref())?;
-    let session = crate::session::Session::open(&shared)?;
+    let session = Session::open(&shared)?;
     let api_keys = ApiKeys::load(session.store.clone())?;
     let limits = limits(&config.gateway, args.door().and(descriptors::raise()), output);
     let door = match args.door() {
@@ -57,13 +65,14 @@ pub(crate) async fn run(
     };
     let doors = Doors { http: door, mqtt };
     let store = session.store.clone();
-    let Some(opened) = stop.or(open::open(session, &dir, &args, &config, output)).await else {
+    let Some(opened) = stop.or(open::open(session.clone(), &dir, &args, &config, output)).await else {
         return Ok(Exit::Done);
     };
     let Opened { client, contract } = opened?;
     let (tell_stop, stopping) = watch::channel(false);
     let gateway = Gateway::new(gateway::Shared {
         client: client.clone(),
+        identity: session.identity.clone(),
         store,
         store_folder: dir.store(),
         registry: args.registry.named(),
@@ -80,7 +89,8 @@ pub(crate) async fn run(
         stopping,
         work: TaskTracker::new(),
     });
-    let served = serve(&gateway, doors, &dir, contract.as_ref(), tell_stop, &mut stop, output).await;
+    let session = session.running(gateway.client.clone());
+    let served = serve(&gateway, doors, (session, dir), contract.as_ref(), tell_stop, &mut stop, output).await;
     stop::all(&gateway, contract, output).await;
     served.map(|()| Exit::Done)
 }
@@ -133,7 +143,7 @@ struct Doors {
     mqtt: Option<MqttDoor>,
 }
 
-async fn open_mqtt(address: SocketAddr, limits: MqttLimits, output: Output) -> Result<MqttDoor, DaemonError> {
+async fn open_mqtt(address: SocketAddr, limits: MqttLimits, output: Output<'static>) -> Result<MqttDoor, DaemonError> {
     let door = MqttDoor::open(address, limits).await.map_err(|source| DaemonError::Mqtt { address, source })?;
     if !address.ip().is_loopback() {
         let text = format!(
@@ -145,7 +155,11 @@ async fn open_mqtt(address: SocketAddr, limits: MqttLimits, output: Output) -> R
     Ok(door)
 }
 
-async fn open_door(address: SocketAddr, limits: Limits, output: Output) -> Result<Door<TcpListener>, DaemonError> {
+async fn open_door(
+    address: SocketAddr,
+    limits: Limits,
+    output: Output<'static>,
+) -> Result<Door<TcpListener>, DaemonError> {
     let door = Door::open(address, limits).await.map_err(|source| DaemonError::Door { address, source })?;
     if !address.ip().is_loopback() {
         output.note("gateway_in_the_clear", in_the_clear(address));
@@ -165,25 +179,28 @@ pub(crate) fn in_the_clear(address: SocketAddr) -> String {
 async fn serve(
     gateway: &Gateway,
     Doors { http, mqtt }: Doors,
-    dir: &DataDir,
+    (session, dir): (Session, DataDir),
     contract: Option<&Arc<EthereumRegistry>>,
     tell_stop: watch::Sender<bool>,
     stop: &mut Interrupt,
-    output: Output,
+    output: Output<'static>,
 ) -> Result<(), Failure> {
     let doors = TaskTracker::new();
     let local = http.as_ref().and_then(|door| door.listener.local_addr().ok());
     if let Some(door) = http {
-        doors.spawn(door.serve(gateway.clone()));
+        doors.spawn(door.serve(gateway.clone(), gateway.router()));
     }
     let devices = mqtt.as_ref().and_then(MqttDoor::address);
     if let Some(door) = mqtt {
         doors.spawn(door.serve(gateway.clone()));
     }
     #[cfg(unix)]
-    let control = control::open(dir)?;
+    let control = control::open(&dir)?;
     #[cfg(unix)]
-    doors.spawn(control.door.serve(gateway.clone()));
+    doors.spawn({
+        let folder = Folder { gateway: gateway.clone(), session, dir, runtime: Handle::current() };
+        control.door.serve(gateway.clone(), Host::new(folder).router())
+    });
     if let Some(contract) = contract {
         tokio::spawn(crate::chain::tell(Arc::downgrade(contract), output));
     }
@@ -201,7 +218,7 @@ async fn serve(
 
 /// Where it can be reached: on stdout an address a line for others' `--bootstrap`, and on stderr that it is ready. That nobody reads
 /// either is no reason to stop.
-async fn tell(gateway: &Gateway, door: Option<SocketAddr>, mqtt: Option<SocketAddr>, output: Output) {
+async fn tell(gateway: &Gateway, door: Option<SocketAddr>, mqtt: Option<SocketAddr>, output: Output<'static>) {
     let addresses: Vec<String> = gateway.client.addresses().await.iter().map(Multiaddr::to_string).collect();
     let json = json!({ "peer_id": gateway.client.peer_id().to_string(), "addresses": addresses });
     let _ = output.result(addresses.join("\n"), &json);

@@ -27,7 +27,7 @@ pub(super) async fn open(
     dir: &DataDir,
     args: &RunArgs,
     config: &Config,
-    output: Output,
+    output: Output<'static>,
 ) -> Result<Opened, Failure> {
     let storage = &config.storage;
     let stores = !(storage.streams.is_empty() && storage.assigned_by.is_empty());
@@ -66,7 +66,7 @@ pub(super) async fn open(
 }
 
 /// One that is away is met later, and no reason not to start.
-async fn meet(client: Client, address: Multiaddr, output: Output) {
+async fn meet(client: Client, address: Multiaddr, output: Output<'static>) {
     if let Err(error) = client.connect(address).await {
         output.note("bootstrap_failed", format!("{error}; it is tried again"));
     }

@@ -12,7 +12,7 @@ use crate::output::Output;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// After the doors are closed.
-pub(super) async fn all(gateway: &Gateway, contract: Option<Arc<EthereumRegistry>>, output: Output) {
+pub(super) async fn all(gateway: &Gateway, contract: Option<Arc<EthereumRegistry>>, output: Output<'_>) {
     gateway.work.close();
     step("requests under way", gateway.work.wait(), output).await;
     step("messages on their way", gateway.client.flush(), output).await;
@@ -23,7 +23,7 @@ pub(super) async fn all(gateway: &Gateway, contract: Option<Arc<EthereumRegistry
     output.note("stopped", "stopped");
 }
 
-async fn step(what: &str, work: impl Future<Output = ()>, output: Output) {
+async fn step(what: &str, work: impl Future<Output = ()>, output: Output<'_>) {
     if tokio::time::timeout(PATIENCE, work).await.is_err() {
         output.note("cut_off", format!("{what} took too long and were cut off"));
     }

@@ -9,12 +9,12 @@ const SHOWN: usize = 130;
 
 /// Where the story is told.
 pub(super) struct Stage {
-    output: Output,
+    output: Output<'static>,
     opened: Instant,
 }
 
 impl Stage {
-    pub(super) fn open(output: Output) -> Self {
+    pub(super) fn open(output: Output<'static>) -> Self {
         Self { output, opened: Instant::now() }
     }
 

@@ -110,9 +110,8 @@ impl Door<TcpListener> {
 
 impl<L: Listener> Door<L> {
     /// Serves until the node stops, and then until answers under way are finished, or took too long.
-    pub(crate) async fn serve(self, gateway: Gateway) {
+    pub(crate) async fn serve(self, gateway: Gateway, router: Router) {
         let served = TaskTracker::new();
-        let router = gateway.router();
         loop {
             let stream = tokio::select! {
                 () = gateway.stops() => break,

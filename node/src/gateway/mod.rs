@@ -30,6 +30,7 @@ mod publish;
 mod routes;
 mod slow;
 mod socket;
+mod spending;
 mod status;
 mod streams;
 
@@ -41,6 +42,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
+use veilcast::Identity;
 use veilcast::client::Client;
 use veilcast::key_store::SledKeyStore;
 
@@ -64,6 +66,8 @@ pub(crate) struct Gateway(Arc<Shared>);
 /// What all of them share.
 pub(crate) struct Shared {
     pub(crate) client: Client,
+    /// Who pays where a contract decides.
+    pub(crate) identity: Identity,
     pub(crate) store: Arc<SledKeyStore>,
     pub(crate) store_folder: PathBuf,
     /// Who decides about permissions.

@@ -1,5 +1,5 @@
-//! Who may read a stream, and until when: seeing, granting, taking back. By whatever decides here: the local registry, or what this
-//! identity signs. A contract costs gas with every change, so that no request over HTTP spends any.
+//! Who may read a stream, and until when: seeing, granting, taking back. By whatever decides here: the local registry, what this
+//! identity signs, or a contract, where every change is a transaction that costs gas and has to be meant; see [`spending`](super::spending).
 
 use axum::Json;
 use axum::body::Body;
@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use veilcast::permission::ethereum::Action;
 use veilcast::{Period, Permission, Timestamp, UserId};
 
 use super::caller::Caller;
@@ -14,6 +15,7 @@ use super::error::ApiError;
 use super::known::must_be_known;
 use super::params::{At, Params, lasting, moment, stream};
 use super::routes::Routes;
+use super::spending::{Consent, spend};
 use super::{Gateway, body};
 use crate::api_key::Verb;
 use crate::args::{Kept, Registry};
@@ -63,6 +65,11 @@ struct Granted {
     until: Option<Moment>,
     #[serde(rename = "for")]
     lasting: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    confirm: bool,
+    max_cost_wei: Option<String>,
 }
 
 impl Granted {
@@ -90,6 +97,7 @@ async fn grant(
     let granted: Granted = body::json(&gateway, &caller, &headers, body).await?;
     let (user, permission) = (user(&granted.user)?, permission(granted.permission.as_deref())?);
     let period = granted.period(now())?;
+    let consent = Consent::new(granted.dry_run, granted.confirm, granted.max_cost_wei.as_deref())?;
     let mut json = json!({
         "stream": stream.as_str(),
         "user": user.to_string(),
@@ -99,11 +107,16 @@ async fn grant(
     });
     let permission = permission.unwrap_or(Permission::Subscribe);
     let (client, id) = (gateway.client.clone(), stream.clone());
+    if let Registry::Chain(_) = gateway.registry {
+        let action = Action::Grant { stream: id, user, permission, period };
+        return spend(&gateway, action, consent, json).await.map(Json);
+    }
+    consent.must_not_be_dry()?;
     match gateway.registry {
         Registry::Kept(Kept::Local) => {
             gateway.finish(async move { client.grant(&id, user, permission, period).await }).await??;
         }
-        Registry::Kept(Kept::Grants) => {
+        _ => {
             let signed = gateway.finish(async move {
                 let line = client.issue_grant(&id, user, permission, period).await?;
                 Ok::<_, veilcast::ClientError>((line, client.stream_record(&id).await?))
@@ -111,7 +124,6 @@ async fn grant(
             let (line, record) = signed.await??;
             (json["grant"], json["record"]) = (line.into(), record.into());
         }
-        Registry::Chain(_) => return Err(on_chain()),
     }
     Ok(Json(json))
 }
@@ -119,6 +131,11 @@ async fn grant(
 #[derive(Deserialize)]
 struct What {
     permission: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    confirm: bool,
+    max_cost_wei: Option<String>,
 }
 
 async fn revoke(
@@ -130,9 +147,17 @@ async fn revoke(
     let stream = stream(&id)?;
     caller.may(Verb::Permissions, &stream)?;
     let (user, permission) = (user(&who)?, permission(what.permission.as_deref())?);
+    let consent = Consent::new(what.dry_run, what.confirm, what.max_cost_wei.as_deref())?;
     must_be_known(&gateway, &stream).await?;
     let (client, id) = (gateway.client.clone(), stream.clone());
     let mut json = json!({ "stream": stream.as_str(), "user": user.to_string() });
+    if let Registry::Chain(_) = gateway.registry {
+        let permission = permission.unwrap_or(Permission::Subscribe);
+        json["permission"] = permission.name().into();
+        let action = Action::Revoke { stream: id, user, permission };
+        return spend(&gateway, action, consent, json).await.map(Json);
+    }
+    consent.must_not_be_dry()?;
     match (gateway.registry, permission) {
         (Registry::Kept(Kept::Local), permission) => {
             let permission = permission.unwrap_or(Permission::Subscribe);
@@ -140,13 +165,12 @@ async fn revoke(
             json["permission"] = permission.name().into();
             json["revoked"] = now().as_millis().into();
         }
-        (Registry::Kept(Kept::Grants), None) => {
+        (_, None) => {
             json["record"] = gateway.finish(async move { client.revoke_grants(&id, user).await }).await??.into();
         }
-        (Registry::Kept(Kept::Grants), Some(_)) => {
+        (_, Some(_)) => {
             return Err(ApiError::bad("what was signed for a user is taken back all at once; leave permission away"));
         }
-        (Registry::Chain(_), _) => return Err(on_chain()),
     }
     Ok(Json(json))
 }
@@ -159,8 +183,8 @@ fn permission(text: Option<&str>) -> Result<Option<Permission>, ApiError> {
     text.map(str::parse).transpose().map_err(|error: String| ApiError::bad(error))
 }
 
-/// That a contract decides.
+/// That a contract decides, which has no list of streams and no forecast of its own.
 pub(super) fn on_chain() -> ApiError {
-    let message = "a contract decides here, and changing it costs gas: use the command line";
+    let message = "a contract decides here, and this is not done with it over HTTP: use the command line";
     ApiError::new(StatusCode::NOT_IMPLEMENTED, "on_chain", message)
 }

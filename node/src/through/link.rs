@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use futures::StreamExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, BodyStream, Full, Limited, StreamBody};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request};
@@ -12,6 +15,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 
 use super::ThroughError;
+use super::asked::{self, Asked};
 use crate::data_dir::DataDir;
 
 /// How long it may take to do what it is asked.
@@ -19,8 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Most bytes of an answer.
 const ANSWER: usize = 256 << 20;
 
+/// What is sent: a few bytes, or a file.
+pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
 pub(super) struct Link {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Body>,
 }
 
 impl Link {
@@ -57,7 +64,8 @@ impl Link {
             Some((kind, body)) => (request.header(CONTENT_TYPE, kind), body),
             None => (request, Bytes::new()),
         };
-        let request = request.body(Full::new(body)).map_err(|error| broken(&error))?;
+        let request =
+            request.body(Body::new(Full::new(body).map_err(|never| match never {}))).map_err(|error| broken(&error))?;
         self.sender.ready().await.map_err(|_| ThroughError::Stopped)?;
         let answer = tokio::time::timeout(PATIENCE, self.sender.send_request(request)).await;
         let answer = answer.map_err(|_| broken(&"it is silent"))?.map_err(|error| broken(&error))?;
@@ -65,6 +73,25 @@ impl Link {
         let body = Limited::new(answer.into_body(), ANSWER).collect().await.map_err(|error| broken(&error))?;
         let answer: Value = serde_json::from_slice(&body.to_bytes()).map_err(|error| broken(&error))?;
         if done { Ok(answer) } else { Err(ThroughError::of(&answer)) }
+    }
+}
+
+impl Link {
+    /// Hands over a command, and what it reads; the answer comes as frames for as long as it takes.
+    pub(super) async fn command(&mut self, asked: &Asked, input: Body) -> Result<Incoming, ThroughError> {
+        let broken = |error: &dyn std::fmt::Display| ThroughError::Broken { what: error.to_string() };
+        let head = Full::new(asked.encode()).map_err(|never| match never {});
+        let body = Body::new(StreamBody::new(BodyStream::new(head).chain(BodyStream::new(input))));
+        let request = Request::builder().method(Method::POST).uri(asked::PATH).header(HOST, "localhost");
+        let request = request.body(body).map_err(|error| broken(&error))?;
+        self.sender.ready().await.map_err(|error| broken(&error))?;
+        let answer = self.sender.send_request(request).await.map_err(|error| broken(&error))?;
+        if answer.status().is_success() {
+            return Ok(answer.into_body());
+        }
+        // One of before there were commands says so, too.
+        let body = Limited::new(answer.into_body(), ANSWER).collect().await.map_err(|error| broken(&error))?;
+        Err(ThroughError::of(&serde_json::from_slice(&body.to_bytes()).unwrap_or_default()))
     }
 }
 

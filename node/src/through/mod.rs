@@ -2,14 +2,23 @@
 //! themselves. Those that cannot say so.
 
 #[cfg(unix)]
+pub(crate) mod asked;
+#[cfg(unix)]
+mod asking;
+pub(crate) mod class;
+#[cfg(unix)]
+pub(crate) mod frames;
+#[cfg(unix)]
 mod link;
 #[cfg(unix)]
 mod publish;
 
 use serde_json::{Value, json};
 
+use self::class::Class;
 use crate::args::{
-    ApiKeyCommand, Command, CreateArgs, KeyCommand, PeriodArgs, Registry, RevokeArgs, Shared, StreamCommand,
+    ApiKeyCommand, Command, CreateArgs, GrantArgs, KeyCommand, Registry, RevokeArgs, RhythmArgs, Shared, SpendArgs,
+    StreamCommand,
 };
 use crate::commands::key::{change, list};
 use crate::commands::stream::{self, subscribers};
@@ -21,30 +30,46 @@ use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::times;
 
-/// Does what the command says by asking whoever runs on its data folder. `None`: nobody does, or it is no command that could be asked
-/// for.
+/// Does what the command says by asking whoever runs on its data folder. `None`: nobody does, or it needs nothing of what that holds.
 #[cfg(unix)]
 pub(crate) async fn run(
     command: &Command,
     shared: &Shared,
-    output: Output,
+    output: Output<'_>,
     mut stop: Interrupt,
 ) -> Result<Option<Exit>, Failure> {
-    if !may_go_through(command) {
+    let class = class::of(command);
+    if class == Class::Own {
         return Ok(None);
     }
-    let Some(mut link) = link::Link::find(&DataDir::find(shared.data_dir.as_deref())?).await else { return Ok(None) };
-    if let Command::Publish(args) = command {
-        return publish::run(args, link, output, stop).await.map(Some);
+    let dir = DataDir::find(shared.data_dir.as_deref())?;
+    let Some(mut link) = link::Link::find(&dir).await else { return Ok(None) };
+    if let Class::Refused { why, instead } = class {
+        return Err(ThroughError::Meanwhile { folder: dir.path().into(), why, instead }.into());
     }
-    let asked = stop.or(ask(command, &mut link, output)).await;
-    asked.unwrap_or(Ok(Exit::Failed)).map(Some)
+    if let Some(registry) = registry(command) {
+        same_registry(registry, &mut link).await?;
+    }
+    let asked = match (command, class) {
+        (Command::Publish(args), _) => return publish::run(args, link, output, stop).await.map(Some),
+        (_, Class::Command) => stop.or(asking::run(command, shared, &dir, link, output)).await,
+        _ => stop.or(ask(command, &mut link, output)).await,
+    };
+    // Whoever has read enough is done.
+    let cut_off = if matches!(command, Command::Subscribe(_)) { Exit::Done } else { Exit::Failed };
+    asked.unwrap_or(Ok(cut_off)).map(Some)
 }
 
 /// There are no control sockets here.
 #[cfg(not(unix))]
 pub(crate) async fn run(_: &Command, _: &Shared, _: Output, _: Interrupt) -> Result<Option<Exit>, Failure> {
     Ok(None)
+}
+
+/// Says that the running one goes where it was told when it started.
+#[cfg(unix)]
+fn own_network(output: Output) {
+    output.note("own_network", "it has joined the network already: --bootstrap and --listen do not count");
 }
 
 /// Whether somebody runs on the data folder of these options.
@@ -57,33 +82,8 @@ pub(crate) fn somebody_runs(shared: &Shared) -> bool {
     false
 }
 
-fn may_go_through(command: &Command) -> bool {
-    match command {
-        Command::Publish(_) | Command::ApiKey(_) => true,
-        Command::Key(command) => {
-            matches!(command, KeyCommand::List(_) | KeyCommand::Rotate(_) | KeyCommand::Rekey(_))
-        }
-        // A contract is asked and changed without the store.
-        Command::Stream(command) => {
-            let by_contract = matches!(command.registry().given(), Some(Registry::Chain(_)));
-            let can = matches!(
-                command,
-                StreamCommand::Create(_)
-                    | StreamCommand::Grant(_)
-                    | StreamCommand::Revoke(_)
-                    | StreamCommand::Subscribers(_)
-            );
-            can && (!by_contract || matches!(command, StreamCommand::Subscribers(_)))
-        }
-        _ => false,
-    }
-}
-
 #[cfg(unix)]
-async fn ask(command: &Command, link: &mut link::Link, output: Output) -> Result<Exit, Failure> {
-    if let Some(registry) = registry(command) {
-        same_registry(registry, link).await?;
-    }
+async fn ask(command: &Command, link: &mut link::Link, output: Output<'_>) -> Result<Exit, Failure> {
     match command {
         Command::ApiKey(command) => keys_of_applications(command, link, output).await?,
         Command::Key(KeyCommand::List(args)) => {
@@ -102,7 +102,7 @@ async fn ask(command: &Command, link: &mut link::Link, output: Output) -> Result
             change::rekeyed(&link.post(&path, &json!({})).await?, output)?;
         }
         Command::Stream(StreamCommand::Create(args)) => create(args, link, output).await?,
-        Command::Stream(StreamCommand::Grant(args)) => grant(&args.period, link, output).await?,
+        Command::Stream(StreamCommand::Grant(args)) => grant(args, link, output).await?,
         Command::Stream(StreamCommand::Revoke(args)) => revoke(args, link, output).await?,
         Command::Stream(StreamCommand::Subscribers(args)) => {
             let path = format!("/streams/{}/subscribers", link::segment(args.stream.as_str()));
@@ -116,10 +116,15 @@ async fn ask(command: &Command, link: &mut link::Link, output: Output) -> Result
 /// Keys listed at most.
 const KEYS: usize = 100_000;
 
+/// The one that the command names.
 const fn registry(command: &Command) -> Option<Registry> {
     match command {
         Command::Stream(command) => command.registry().given(),
         Command::Key(KeyCommand::Rekey(args)) => args.registry.given(),
+        Command::Key(KeyCommand::Fetch(args)) => args.registry.given(),
+        Command::Publish(args) => args.registry.given(),
+        Command::Subscribe(args) => args.registry.given(),
+        Command::Resend(args) => args.registry.given(),
         _ => None,
     }
 }
@@ -135,7 +140,11 @@ async fn same_registry(named: Registry, link: &mut link::Link) -> Result<(), Fai
 }
 
 #[cfg(unix)]
-async fn keys_of_applications(command: &ApiKeyCommand, link: &mut link::Link, output: Output) -> Result<(), Failure> {
+async fn keys_of_applications(
+    command: &ApiKeyCommand,
+    link: &mut link::Link,
+    output: Output<'_>,
+) -> Result<(), Failure> {
     match command {
         ApiKeyCommand::Add(args) => {
             let verbs: Vec<&str> = args.verb.iter().map(|verb| verb.name()).collect();
@@ -153,7 +162,7 @@ async fn keys_of_applications(command: &ApiKeyCommand, link: &mut link::Link, ou
 }
 
 #[cfg(unix)]
-async fn create(args: &CreateArgs, link: &mut link::Link, output: Output) -> Result<(), Failure> {
+async fn create(args: &CreateArgs, link: &mut link::Link, output: Output<'_>) -> Result<(), Failure> {
     let addresses = |users: &[veilcast::UserId]| users.iter().map(ToString::to_string).collect::<Vec<_>>();
     let new = json!({
         "path": args.path,
@@ -170,16 +179,24 @@ async fn create(args: &CreateArgs, link: &mut link::Link, output: Output) -> Res
 }
 
 #[cfg(unix)]
-async fn grant(args: &PeriodArgs, link: &mut link::Link, output: Output) -> Result<(), Failure> {
+async fn grant(given: &GrantArgs, link: &mut link::Link, output: Output<'_>) -> Result<(), Failure> {
+    let args = &given.period;
     let period = times::period(args.from, args.until, args.lasting, now());
-    let new = json!({
+    let mut new = json!({
         "user": args.user.to_string(),
         "permission": args.permission.name(),
         "from": period.start.map(veilcast::Timestamp::as_millis),
         "until": period.end.map(veilcast::Timestamp::as_millis),
     });
     let path = format!("/streams/{}/permissions", link::segment(args.stream.as_str()));
-    let granted = link.post(&path, &new).await?;
+    let granted = match link.post(&path, &new).await {
+        Err(told) if told.costs_gas() => {
+            may_cost(&told, given.spend, output).await?;
+            new["confirm"] = true.into();
+            link.post(&path, &new).await?
+        }
+        granted => granted?,
+    };
     match (granted["record"].as_str(), granted["grant"].as_str()) {
         (Some(record), Some(grant)) => output.result(format!("{record}\n{grant}"), &granted),
         _ => {
@@ -190,10 +207,17 @@ async fn grant(args: &PeriodArgs, link: &mut link::Link, output: Output) -> Resu
 }
 
 #[cfg(unix)]
-async fn revoke(args: &RevokeArgs, link: &mut link::Link, output: Output) -> Result<(), Failure> {
+async fn revoke(args: &RevokeArgs, link: &mut link::Link, output: Output<'_>) -> Result<(), Failure> {
     let what = args.permission.map_or_else(String::new, |permission| format!("?permission={permission}"));
     let path = format!("/streams/{}/permissions/{}{what}", link::segment(args.stream.as_str()), args.user);
-    let revoked = link.delete(&path).await?;
+    let revoked = match link.delete(&path).await {
+        Err(told) if told.costs_gas() => {
+            may_cost(&told, args.spend, output).await?;
+            let mark = if path.contains('?') { '&' } else { '?' };
+            link.delete(&format!("{path}{mark}confirm=true")).await?
+        }
+        revoked => revoked?,
+    };
     let text = match revoked["record"].as_str() {
         Some(record) => record.to_owned(),
         None => {
@@ -202,6 +226,70 @@ async fn revoke(args: &RevokeArgs, link: &mut link::Link, output: Output) -> Res
         }
     };
     output.result(text, &revoked)
+}
+
+/// Whether somebody runs on the data folder of these options, and goes by this registry.
+///
+/// # Errors
+/// [`ThroughError::OtherRegistry`].
+pub(crate) async fn somebody_runs_by(shared: &Shared, registry: Registry) -> Result<bool, Failure> {
+    #[cfg(unix)]
+    if let Some(mut link) = link::Link::find(&DataDir::find(shared.data_dir.as_deref())?).await {
+        return same_registry(registry, &mut link).await.map(|()| true);
+    }
+    let _ = (shared, registry);
+    Ok(false)
+}
+
+/// What was kept, as it is told.
+pub(crate) struct Kept {
+    pub(crate) said: Vec<String>,
+    pub(crate) json: Value,
+}
+
+/// Has whoever runs on the data folder keep what is kept of a stream beside a contract.
+#[cfg(unix)]
+pub(crate) async fn keep(
+    shared: &Shared,
+    stream: &veilcast::StreamId,
+    rhythm: &RhythmArgs,
+    history: Option<veilcast::exchange::HistoryPolicy>,
+) -> Result<Kept, Failure> {
+    let dir = DataDir::find(shared.data_dir.as_deref())?;
+    let gone = || ThroughError::Broken { what: "it has gone".into() };
+    let link = link::Link::find(&dir).await.ok_or_else(gone)?;
+    let mut line = vec!["veilcast".into(), "stream".into(), "set".into(), stream.to_string(), "--json".into()];
+    let rhythms = [("--rotate-every", rhythm.rotate_every), ("--rekey-every", rhythm.rekey_every)];
+    for (name, every) in rhythms {
+        line.extend(every.into_iter().flat_map(|every| [name.to_owned(), crate::args::rhythm_text(every)]));
+    }
+    line.extend(history.into_iter().flat_map(|history| ["--history".to_owned(), history::word(history)]));
+    let printed = asking::printed(line, shared, &dir, link).await?;
+    let json: Value = serde_json::from_slice(&printed).unwrap_or_default();
+    Ok(Kept { said: vec![format!("what is kept of {stream} counts in the veilcast that runs, from now on")], json })
+}
+
+/// There are no control sockets here.
+#[cfg(not(unix))]
+pub(crate) async fn keep(
+    _: &Shared,
+    _: &veilcast::StreamId,
+    _: &RhythmArgs,
+    _: Option<veilcast::exchange::HistoryPolicy>,
+) -> Result<Kept, Failure> {
+    Err(ThroughError::NothingRuns.into())
+}
+
+/// What it costs is shown; then somebody says yes, here or on the command line.
+#[cfg(unix)]
+async fn may_cost(told: &ThroughError, spend: SpendArgs, output: Output<'_>) -> Result<(), Failure> {
+    if let ThroughError::Refused { message, .. } = told {
+        output.note("quote", message.split(';').next().unwrap_or(message));
+    }
+    if !spend.yes && !crate::chain::agreed().await? {
+        return Err(crate::chain::ChainFailure::Declined.into());
+    }
+    Ok(())
 }
 
 /// Why whoever runs there did not do it.
@@ -224,6 +312,20 @@ pub(crate) enum ThroughError {
         "{options} cannot be told to the veilcast that runs on this data folder; leave them away, or set them with it stopped: veilcast stream set"
     )]
     Options { options: &'static str },
+    #[error("a veilcast run works on the data folder {}, and this cannot be done meanwhile: {why}; {instead}", .folder.display())]
+    Meanwhile { folder: std::path::PathBuf, why: &'static str, instead: &'static str },
+    #[error(
+        "--pre-agreed-only cannot be told to the veilcast that runs on this data folder, which asks for keys; leave it away, or stop it first"
+    )]
+    AgreedOnly,
+    #[error("the veilcast that runs on this data folder goes by the contract {contract}; name it with --registry")]
+    ByContract { contract: Registry },
+    #[error(
+        "the veilcast that runs on this data folder is stopping; run this again once it has stopped, or runs again"
+    )]
+    Stopping,
+    #[error("this is not done by a veilcast that runs; stop it and run this again")]
+    NotHere,
     #[error(
         "a key that is passed on is passed on by a veilcast that runs; start it (veilcast run), or change the key at once: veilcast key rekey"
     )]
@@ -233,11 +335,19 @@ pub(crate) enum ThroughError {
 impl ThroughError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::OtherRegistry { .. } | Self::Options { .. } => Exit::Usage,
+            Self::OtherRegistry { .. } | Self::Options { .. } | Self::AgreedOnly | Self::ByContract { .. } => {
+                Exit::Usage
+            }
             Self::Refused { code, .. } if code == "not_permitted" => Exit::Refused,
             Self::Refused { code, .. } if code == "bad_request" => Exit::Usage,
             _ => Exit::Failed,
         }
+    }
+
+    /// Whether it would do it, once somebody says that what it costs may be spent.
+    #[cfg(unix)]
+    fn costs_gas(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "confirm")
     }
 
     /// What an answer that is a no says.
@@ -257,7 +367,13 @@ fn hint(code: &str) -> &'static str {
         "api_key_exists" => "choose another name, or revoke it first: veilcast api-key revoke NAME",
         "no_api_key" => "see those there are with: veilcast api-key list",
         "bad_request" => "run the command with --help for how it is used",
+        "confirm" => "say --yes to send it without being asked",
+        "no_funds" => "send some coins to the address that veilcast identity show prints",
+        "too_dear" => "wait until gas is cheaper, or ask another endpoint",
+        "contract_refuses" => "check the stream id and that this identity may change it (veilcast identity show)",
+        "pending" => "look for it with a block explorer before you do the same again",
         "on_chain" => "name the contract with --registry",
+        "no_command" => "see to it, or stop it and run this again",
         _ => "see what the veilcast that runs there logs",
     }
 }

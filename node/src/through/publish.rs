@@ -18,21 +18,18 @@ use crate::output::Output;
 pub(super) async fn run(
     args: &PublishArgs,
     mut link: Link,
-    output: Output,
+    output: Output<'_>,
     mut stop: Interrupt,
 ) -> Result<Exit, Failure> {
     if args.rhythm.is_given() || args.pre_agreed_only {
         return Err(ThroughError::Options { options: "--rotate-every, --rekey-every and --pre-agreed-only" }.into());
     }
-    if let Some(named) = args.registry.given() {
-        super::same_registry(named, &mut link).await?;
-    }
     output.note(
         "publishing",
         format!("the veilcast that runs on this data folder publishes lines of stdin to {}", args.stream),
     );
-    if !(args.network.bootstrap.is_empty() && args.network.listen.is_empty()) {
-        output.note("own_network", "it has joined the network already: --bootstrap and --listen do not count");
+    if args.network.is_given() {
+        super::own_network(output);
     }
     let path = path(args);
     let mut published = 0u64;

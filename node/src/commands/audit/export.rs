@@ -1,6 +1,6 @@
 //! `veilcast audit export`.
 
-use std::io::{self, BufWriter, Write};
+use std::io::Write;
 
 use veilcast::Timestamp;
 use veilcast::audit::LoggedEntry;
@@ -21,7 +21,7 @@ pub(super) fn run(args: &AuditExportArgs, session: &Session, output: Output) -> 
             && args.stream.as_ref().is_none_or(|stream| logged.entry.event.stream() == Some(stream))
     };
     let head = log.head().map_err(AuditCommandError::of)?.ok_or(AuditCommandError::NoLog)?;
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = output.out();
     let first = match args.format {
         AuditFormat::Jsonl => to_line(&words::head_in_json(&head)),
         AuditFormat::Csv => words::COLUMNS.join(","),

@@ -27,8 +27,8 @@ impl Export {
         let file = File::open(path).map_err(|source| AuditCommandError::Read { path: path.into(), source })?;
         let mut lines = BufReader::new(file);
         let first = read_line(path, &mut lines)?.unwrap_or_default();
-        let head = head_of(&first).map_err(|unread| unread.of_head(path))?;
-        Ok(Self { path: path.into(), lines, line: 1, head: head.into_content() })
+        let head = head_in(path, &first)?;
+        Ok(Self { path: path.into(), lines, line: 1, head })
     }
 
     pub(super) const fn head(&self) -> &AuditHead {
@@ -41,6 +41,17 @@ impl Export {
         let Some(line) = read_line(&self.path, &mut self.lines)? else { return Ok(None) };
         entry_of(&line).map(Some).map_err(|unread| unread.of_entry(&self.path, self.line))
     }
+}
+
+/// The line that a head stands in.
+pub(super) fn first_line(path: &Path) -> Result<String, AuditCommandError> {
+    let file = File::open(path).map_err(|source| AuditCommandError::Read { path: path.into(), source })?;
+    Ok(read_line(path, &mut BufReader::new(file))?.unwrap_or_default())
+}
+
+/// The head in such a line, which stood in this file.
+pub(super) fn head_in(path: &Path, line: &str) -> Result<AuditHead, AuditCommandError> {
+    Ok(head_of(line).map_err(|unread| unread.of_head(path))?.into_content())
 }
 
 fn read_line(path: &Path, lines: &mut impl BufRead) -> Result<Option<String>, AuditCommandError> {

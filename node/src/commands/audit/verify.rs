@@ -5,31 +5,38 @@ use veilcast::StreamId;
 use veilcast::audit::{AuditCheck, AuditEvent, AuditReport, LoggedEntry};
 
 use super::file::Export;
-use super::{AuditCommandError, Stopped, words};
-use crate::args::{AuditVerifyArgs, Shared};
+use super::{AuditCommandError, KeptHead, Stopped, kept_head, words};
+use crate::args::AuditVerifyArgs;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::session::Session;
 
-pub(super) fn run(args: &AuditVerifyArgs, shared: &Shared, output: Output) -> Result<(), Failure> {
-    let kept = args.since_head.as_deref().map(Export::open).transpose()?;
-    let kept = kept.as_ref().map(Export::head);
-    let mut count = Count { stream: args.stream.as_ref(), keys_given: 0, keys_refused: 0 };
-    let report = match &args.export {
-        Some(path) => {
-            let mut export = Export::open(path)?;
-            let mut check = AuditCheck::new(export.head(), kept).map_err(AuditCommandError::of)?;
-            while let Some(entry) = export.next()? {
-                check.take(&entry).map_err(AuditCommandError::of)?;
-                count.take(&entry);
-            }
-            Some(check.finish().map_err(AuditCommandError::of)?)
-        }
-        None => Session::open(shared)?.audit().verify::<Stopped>(kept, |entry| {
-            count.take(entry);
-            Ok(())
-        })?,
-    };
+/// An export in a file, which takes no data folder.
+pub(super) fn export(args: &AuditVerifyArgs, output: Output) -> Result<(), Failure> {
+    let kept = kept_head(args)?.map(|kept| kept.read()).transpose()?;
+    let Some(path) = &args.export else { return Ok(()) };
+    let (mut export, mut count) = (Export::open(path)?, Count::of(args));
+    let mut check = AuditCheck::new(export.head(), kept.as_ref()).map_err(AuditCommandError::of)?;
+    while let Some(entry) = export.next()? {
+        check.take(&entry).map_err(AuditCommandError::of)?;
+        count.take(&entry);
+    }
+    told(&check.finish().map_err(AuditCommandError::of)?, &count, output)
+}
+
+/// The log of a data folder.
+pub(super) fn log(
+    args: &AuditVerifyArgs,
+    kept: Option<&KeptHead>,
+    session: &Session,
+    output: Output,
+) -> Result<(), Failure> {
+    let kept = kept.map(KeptHead::read).transpose()?;
+    let mut count = Count::of(args);
+    let report = session.audit().verify::<Stopped>(kept.as_ref(), |entry| {
+        count.take(entry);
+        Ok(())
+    })?;
     match report {
         Some(report) => told(&report, &count, output),
         None => output.result("there is no audit log yet", &json!({ "whole": true, "entries": 0 })),
@@ -43,7 +50,11 @@ struct Count<'a> {
     keys_refused: u64,
 }
 
-impl Count<'_> {
+impl<'a> Count<'a> {
+    fn of(args: &'a AuditVerifyArgs) -> Self {
+        Self { stream: args.stream.as_ref(), keys_given: 0, keys_refused: 0 }
+    }
+
     fn take(&mut self, logged: &LoggedEntry) {
         let event = &logged.entry.event;
         if self.stream.is_some_and(|stream| event.stream() != Some(stream)) {

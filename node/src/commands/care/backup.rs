@@ -4,9 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::json;
-use veilcast::Identity;
-use veilcast::key_store::Unlock;
-use veilcast::key_store::portable::{self, Attachment, Sealing};
+use veilcast::key_store::portable::{self, Attachment, Sealing, Summary, Watch};
+use veilcast::{Identity, UserId};
 use zeroize::Zeroizing;
 
 use super::bar::Bar;
@@ -17,33 +16,49 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::session::{self, Session};
+use crate::unlock;
 
 pub(crate) fn run(args: &BackupArgs, shared: &Shared, output: Output) -> Result<Exit, Failure> {
     let dir = DataDir::find(shared.data_dir.as_deref())?;
     let unlock = session::unlock_identity(&dir, shared)?;
     let session = Session::open_with(&dir, &unlock)?;
-    let folders = match &unlock {
-        Unlock::Passphrase(text) => Some(text),
-        Unlock::KeyFile(_) => None,
-    };
+    let folders = unlock::folders(&unlock);
     let passphrase = passphrases::for_new(&args.passphrase, folders)?;
-    let mut files = vec![keystore(&session.identity, &dir, &passphrase)?];
-    files.extend(attached(NODE_KEY, &dir.node_key())?);
-
     let mut bar = Bar::new(output);
-    let watch = &mut |progress| bar.show(progress);
-    let sealing = Sealing::new(&passphrase);
-    let summary = portable::back_up(&session.store, &files, &args.file, &sealing, args.force, watch)
-        .map_err(of_file(&args.file))?;
+    let to = To { file: &args.file, passphrase: &passphrase, replace: args.force };
+    let summary = write(&session, &dir, &to, &mut |progress| bar.show(progress))?;
     drop(bar);
+    tell(&args.file, session.identity.user(), summary, Some(&passphrase) == folders, output)
+}
 
-    let opens = if Some(&passphrase) == folders { "the passphrase of the data folder" } else { "its own passphrase" };
-    let (user, keys, records) = (session.identity.user(), summary.keys, summary.records);
-    let text = format!(
-        "{}: {user} with {keys} keys and {records} records, verified; it opens with {opens}",
-        args.file.display()
-    );
-    let json = json!({ "file": args.file, "address": user.to_string(), "keys": keys, "records": records });
+/// A file that is to be written, and what opens it.
+pub(crate) struct To<'a> {
+    pub(crate) file: &'a Path,
+    pub(crate) passphrase: &'a str,
+    pub(crate) replace: bool,
+}
+
+/// Writes it.
+pub(crate) fn write(session: &Session, dir: &DataDir, to: &To<'_>, watch: &mut Watch<'_>) -> Result<Summary, Failure> {
+    let mut files = vec![keystore(&session.identity, dir, to.passphrase)?];
+    files.extend(attached(NODE_KEY, &dir.node_key())?);
+    let sealing = Sealing::new(to.passphrase);
+    portable::back_up(&session.store, &files, to.file, &sealing, to.replace, watch).map_err(of_file(to.file))
+}
+
+/// Says what is in it.
+pub(crate) fn tell(
+    file: &Path,
+    user: UserId,
+    summary: Summary,
+    is_folders: bool,
+    output: Output,
+) -> Result<Exit, Failure> {
+    let opens = if is_folders { "the passphrase of the data folder" } else { "its own passphrase" };
+    let Summary { keys, records, .. } = summary;
+    let text =
+        format!("{}: {user} with {keys} keys and {records} records, verified; it opens with {opens}", file.display());
+    let json = json!({ "file": file, "address": user.to_string(), "keys": keys, "records": records });
     output.result(text, &json)?;
     Ok(Exit::Done)
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use veilcast::StreamId;
 use veilcast::client::Client;
+use veilcast::permission::SignedGrants;
 
 use super::must_be_known;
 use crate::args::{AnnounceArgs, Shared};
@@ -24,15 +25,11 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(crate) async fn run(
     args: AnnounceArgs,
     shared: Shared,
-    output: Output,
+    output: Output<'_>,
     mut stop: Interrupt,
 ) -> Result<Exit, Failure> {
     let session = Session::open(&shared)?;
-    let streams = if args.streams.is_empty() { session.issuer().streams()? } else { args.streams.clone() };
-    if streams.is_empty() {
-        return Err(AnnounceError::Nothing.into());
-    }
-    streams.iter().try_for_each(|stream| must_be_known(stream, &session))?;
+    let streams = wanted(&args, &session)?;
     if args.network.bootstrap.is_empty() && args.network.listen.is_empty() {
         return Err(AnnounceError::Alone.into());
     }
@@ -47,8 +44,32 @@ pub(crate) async fn run(
     let outcome = stop.or(announce(&client, &streams)).await;
     connect::leave(&client).await;
     let Some(outcome) = outcome else { return interrupted() };
+    tell(&streams, outcome?, &grants, output)
+}
+
+/// By a client that runs, which has joined the network.
+pub(crate) async fn through(
+    args: &AnnounceArgs,
+    session: &Session,
+    client: &Client,
+    output: Output<'_>,
+) -> Result<Exit, Failure> {
+    let streams = wanted(args, session)?;
+    tell(&streams, announce(client, &streams).await?, &session.signed_grants(), output)
+}
+
+fn wanted(args: &AnnounceArgs, session: &Session) -> Result<Vec<StreamId>, Failure> {
+    let streams = if args.streams.is_empty() { session.issuer().streams()? } else { args.streams.clone() };
+    if streams.is_empty() {
+        return Err(AnnounceError::Nothing.into());
+    }
+    streams.iter().try_for_each(|stream| must_be_known(stream, session))?;
+    Ok(streams)
+}
+
+fn tell(streams: &[StreamId], peers: Vec<usize>, grants: &SignedGrants, output: Output) -> Result<Exit, Failure> {
     let (mut lines, mut all) = (Vec::new(), Vec::new());
-    for (stream, peers) in streams.iter().zip(outcome?) {
+    for (stream, peers) in streams.iter().zip(peers) {
         let version = grants.record(stream)?.map(|(record, _)| record.version);
         lines
             .push(format!("record {} of {stream} is with {peers} of the network's nodes", version.unwrap_or_default()));

@@ -13,11 +13,15 @@ use crate::failure::{Failure, grant_hint};
 use crate::output::Output;
 
 /// More than any stream's grants are on stdin, bytes.
-const MOST: u64 = 256 * 1024 * 1024;
+pub(crate) const MOST: u64 = 256 * 1024 * 1024;
 
-pub(super) fn run(args: &ImportArgs, grants: &SignedGrants, output: Output) -> Result<(), Failure> {
+/// The lines that are to be taken in: those of the command line, or of stdin.
+pub(crate) fn lines(args: &ImportArgs) -> Result<Vec<String>, GrantInputError> {
+    if args.lines.is_empty() { from_stdin() } else { Ok(args.lines.clone()) }
+}
+
+pub(super) fn run(lines: &[String], grants: &SignedGrants, output: Output) -> Result<(), Failure> {
     let (now, mut said, mut all) = (now(), Vec::new(), Vec::new());
-    let lines = if args.lines.is_empty() { from_stdin()? } else { args.lines.clone() };
     for (number, line) in lines.iter().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         match from_line(line).and_then(|envelope| grants.import(&envelope, now)) {
             Ok(what) => {
@@ -38,7 +42,7 @@ pub(super) fn run(args: &ImportArgs, grants: &SignedGrants, output: Output) -> R
     output.result(text, &json!({ "imported": all }))
 }
 
-fn from_stdin() -> Result<Vec<String>, GrantInputError> {
+pub(crate) fn from_stdin() -> Result<Vec<String>, GrantInputError> {
     if io::stdin().is_terminal() {
         return Err(GrantInputError::Empty);
     }

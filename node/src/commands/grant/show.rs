@@ -18,7 +18,7 @@ pub(super) fn run(args: &GrantShowArgs, session: &Session, output: Output) -> Re
 }
 
 /// Whether it is a line, and not a stream's id.
-pub(super) fn is_line(what: &str) -> bool {
+pub(crate) fn is_line(what: &str) -> bool {
     what.trim_start().starts_with("veilcast-")
 }
 

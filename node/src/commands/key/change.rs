@@ -18,7 +18,7 @@ use crate::session::Session;
 pub(crate) async fn rekey(
     args: KeyRekeyArgs,
     shared: Shared,
-    output: Output,
+    output: Output<'_>,
     mut stop: Interrupt,
 ) -> Result<Exit, Failure> {
     let session = Session::open(&shared)?;

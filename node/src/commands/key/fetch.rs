@@ -34,7 +34,7 @@ struct Wanted {
 pub(crate) async fn run(
     args: KeyFetchArgs,
     shared: Shared,
-    output: Output,
+    output: Output<'_>,
     mut stop: Interrupt,
 ) -> Result<Exit, Failure> {
     let session = Session::open(&shared)?;
@@ -55,13 +55,20 @@ pub(crate) async fn run(
     }
 }
 
+/// By a client that runs, which has joined the network.
+pub(crate) async fn through(args: &KeyFetchArgs, client: &Client, output: Output<'_>) -> Result<Exit, Failure> {
+    let wanted = Wanted::of(args, client.user())?;
+    let summary = fetch(client, &wanted, output).await?;
+    output.result(wanted.in_words(&summary), &wanted.in_json(&summary)).map(|()| Exit::Done)
+}
+
 fn config() -> ClientConfig {
     let mut config = ClientConfig::default();
     config.requester.max_tries = TRIES;
     config
 }
 
-async fn fetch(client: &Client, wanted: &Wanted, output: Output) -> Result<FetchProgress, Failure> {
+async fn fetch(client: &Client, wanted: &Wanted, output: Output<'_>) -> Result<FetchProgress, Failure> {
     let span = wanted.from..=wanted.to;
     let mut fetch = client.fetch_keys(&wanted.stream, wanted.publisher, span)?;
     let bar = wanted.bar(output);
@@ -74,7 +81,7 @@ async fn follow(
     fetch: &mut KeyFetch,
     wanted: &Wanted,
     bar: &ProgressBar,
-    output: Output,
+    output: Output<'_>,
 ) -> Result<FetchProgress, Failure> {
     while let Some(event) = fetch.next().await {
         match event? {
@@ -119,7 +126,7 @@ impl Wanted {
 
     /// On a terminal only. How much there is nobody knows before it is there, but where in the span it has come to.
     fn bar(&self, output: Output) -> ProgressBar {
-        if output.is_json() {
+        if !output.draws() {
             return ProgressBar::hidden();
         }
         let known = self.from > Timestamp::ZERO;

@@ -3,10 +3,11 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use serde_json::json;
-use veilcast::key_store::{Forgettable, forget, forgettable};
+use veilcast::key_store::{Forgettable, KeyScope, forget, forgettable};
+use veilcast::{StreamId, Timestamp};
 
 use super::carry::scopes_of;
-use crate::args::{KeyForgetArgs, Shared};
+use crate::args::KeyForgetArgs;
 use crate::commands::care::CareError;
 use crate::commands::now;
 use crate::failure::Failure;
@@ -14,43 +15,63 @@ use crate::output::Output;
 use crate::session::Session;
 use crate::times;
 
-pub(super) fn run(args: &KeyForgetArgs, shared: &Shared, output: Output) -> Result<(), Failure> {
-    let session = Session::open(shared)?;
-    let scopes = scopes_of(&session, &args.stream, args.publisher)?;
+/// Keys that may go, and what stays beside them.
+pub(crate) struct Found {
+    stream: StreamId,
+    scopes: Vec<KeyScope>,
+    before: Timestamp,
+    keys: Forgettable,
+}
+
+/// Looks for them; nothing is removed.
+pub(crate) fn look(args: &KeyForgetArgs, session: &Session) -> Result<Found, Failure> {
+    let scopes = scopes_of(session, &args.stream, args.publisher)?;
     if scopes.is_empty() {
         return Err(CareError::NoKeys { stream: args.stream.clone() }.into());
     }
     let before = args.before.in_the_past(now());
-    let mut found = Forgettable::default();
+    let mut keys = Forgettable::default();
     for scope in &scopes {
         let of_scope = forgettable(&*session.store, scope, before.as_millis())?;
-        found.over += of_scope.over;
-        found.unended += of_scope.unended;
+        keys.over += of_scope.over;
+        keys.unended += of_scope.unended;
     }
-    let (stream, moment) = (&args.stream, times::show(before));
-    if found.over > 0 && !args.yes {
-        let question = format!("Remove {} keys of {stream} whose period ended before {moment}, for good?", found.over);
-        agreed(&question)?;
+    Ok(Found { stream: args.stream.clone(), scopes, before, keys })
+}
+
+impl Found {
+    /// What somebody has to agree to; `None` where nothing would be removed.
+    pub(crate) fn question(&self) -> Option<String> {
+        let (over, stream, moment) = (self.keys.over, &self.stream, times::show(self.before));
+        (over > 0).then(|| format!("Remove {over} keys of {stream} whose period ended before {moment}, for good?"))
     }
-    let mut removed = 0;
-    for scope in scopes.iter().filter(|_| found.over > 0) {
-        removed += forget(&*session.store, scope, before.as_millis())?;
+
+    /// Asks at the terminal.
+    pub(super) fn ask(&self) -> Result<(), CareError> {
+        self.question().map_or(Ok(()), |question| agreed(&question))
     }
-    let mut text = match removed {
-        0 => format!("no key of {stream} has a period that ended before {moment}"),
-        _ => format!("{removed} keys of {stream} are removed; backups and subscribers keep theirs"),
-    };
-    if found.unended > 0 {
-        text.push_str(&format!("\n{} keys stay, of which nobody told when their period ended", found.unended));
+
+    /// Removes them.
+    pub(crate) fn forget(&self, session: &Session, output: Output) -> Result<(), Failure> {
+        let (before, stream, moment) = (self.before.as_millis(), &self.stream, times::show(self.before));
+        let (mut removed, unended) = (0, self.keys.unended);
+        for scope in self.scopes.iter().filter(|_| self.keys.over > 0) {
+            removed += forget(&*session.store, scope, before)?;
+        }
+        let mut text = match removed {
+            0 => format!("no key of {stream} has a period that ended before {moment}"),
+            _ => format!("{removed} keys of {stream} are removed; backups and subscribers keep theirs"),
+        };
+        if unended > 0 {
+            text.push_str(&format!("\n{unended} keys stay, of which nobody told when their period ended"));
+        }
+        let json = json!({ "stream": stream.as_str(), "before": before, "removed": removed, "unended": unended });
+        output.result(text, &json)
     }
-    let json = json!({
-        "stream": stream.as_str(), "before": before.as_millis(), "removed": removed, "unended": found.unended,
-    });
-    output.result(text, &json)
 }
 
 /// Asks at the terminal; a script has to say `--yes`.
-fn agreed(question: &str) -> Result<(), CareError> {
+pub(crate) fn agreed(question: &str) -> Result<(), CareError> {
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         return Err(CareError::NobodyToAsk);
     }

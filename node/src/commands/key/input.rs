@@ -15,10 +15,10 @@ const DIGITS: usize = 2 * GROUP_KEY_LEN;
 /// Room for a prefix, a line end and a little more, so that a longer input shows as longer.
 const MOST: usize = DIGITS + 64;
 
-pub(super) type KeyBytes = Zeroizing<[u8; GROUP_KEY_LEN]>;
+pub(crate) type KeyBytes = Zeroizing<[u8; GROUP_KEY_LEN]>;
 
 /// Reads a key from `file`, or from stdin.
-pub(super) fn read(file: Option<&Path>) -> Result<KeyBytes, KeyInputError> {
+pub(crate) fn read(file: Option<&Path>) -> Result<KeyBytes, KeyInputError> {
     let mut text = Zeroizing::new(Vec::with_capacity(MOST));
     match file {
         Some(path) => {
@@ -34,7 +34,8 @@ pub(super) fn read(file: Option<&Path>) -> Result<KeyBytes, KeyInputError> {
     parse(&text)
 }
 
-fn parse(text: &[u8]) -> Result<KeyBytes, KeyInputError> {
+/// A key in hex digits.
+pub(crate) fn parse(text: &[u8]) -> Result<KeyBytes, KeyInputError> {
     let trimmed = text.trim_ascii();
     let digits = trimmed.strip_prefix(b"0x").unwrap_or(trimmed);
     if digits.is_empty() {

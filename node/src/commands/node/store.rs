@@ -30,7 +30,7 @@ pub(super) async fn run(
     shared: &Shared,
     dir: &DataDir,
     keypair: Keypair,
-    output: Output,
+    output: Output<'_>,
     mut stop: Interrupt,
 ) -> Result<Exit, Failure> {
     if !args.store_assigned.is_empty() && !matches!(args.registry.named(), Registry::Kept(Kept::Grants)) {
@@ -98,13 +98,13 @@ fn without_record(args: &NodeArgs, session: &Session) -> Result<Vec<StreamId>, F
     Ok(unknown)
 }
 
-async fn leave(client: &Client, output: Output) -> Result<(), Failure> {
+async fn leave(client: &Client, output: Output<'_>) -> Result<(), Failure> {
     output.note("stopping", "stopping");
     tell(client, output).await
 }
 
 /// Says what is kept, now and then, and at once what is not. Returns only when the store cannot be read.
-async fn watch(client: &Client, output: Output) -> Result<(), Failure> {
+async fn watch(client: &Client, output: Output<'_>) -> Result<(), Failure> {
     let mut before = client.storage_counts().unwrap_or_default();
     let (mut told, mut told_at) = (before, Instant::now());
     tell(client, output).await?;
@@ -149,7 +149,7 @@ fn warn(before: &StorageCounts, now: &StorageCounts, output: Output) {
 }
 
 /// How much is kept.
-async fn tell(client: &Client, output: Output) -> Result<(), Failure> {
+async fn tell(client: &Client, output: Output<'_>) -> Result<(), Failure> {
     let Some(state) = client.storage_state().await? else { return Ok(()) };
     let age = state.oldest.map_or(String::new(), |oldest| format!(", the oldest of {}", times::show(oldest)));
     let counts = client.storage_counts().unwrap_or_default();

@@ -3,12 +3,16 @@
 //! The data folder's store is opened only for what is kept there, so that a publisher may go on running meanwhile.
 
 use serde_json::{Value, json};
+use veilcast::exchange::HistoryPolicy;
 use veilcast::permission::StreamInfo;
 use veilcast::permission::ethereum::{Action, Deployment, EthereumRegistry, Receipt};
 use veilcast::{Identity, Period, Permission, StreamId, UserId};
 
 use super::{in_words, settings};
-use crate::args::{CreateArgs, GrantArgs, PeriodArgs, RevokeArgs, SetArgs, Shared, ShowArgs, SpendArgs, StreamCommand};
+use crate::args::{
+    CreateArgs, GrantArgs, PeriodArgs, Registry, RevokeArgs, RhythmArgs, SetArgs, Shared, ShowArgs, SpendArgs,
+    StreamCommand,
+};
 use crate::chain::{self, ChainFailure, Purse};
 use crate::commands::now;
 use crate::exit::Exit;
@@ -16,13 +20,14 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::session::{self, Session};
+use crate::through;
 use crate::times;
 
 pub(super) async fn run(
     command: &StreamCommand,
     deployment: Deployment,
     shared: &Shared,
-    output: Output,
+    output: Output<'_>,
     mut stop: Interrupt,
 ) -> Result<Exit, Failure> {
     let spend = match command {
@@ -51,20 +56,53 @@ pub(super) async fn run(
     }
 }
 
+/// Who has the store that something is to be kept in.
+enum Keeper {
+    /// This process.
+    Here(Session),
+    /// A `veilcast run` on the data folder.
+    Running,
+}
+
+impl Keeper {
+    /// Keeps it, and says so.
+    async fn keep(
+        self,
+        office: &Office<'_>,
+        stream: &StreamId,
+        rhythm: &RhythmArgs,
+        history: Option<HistoryPolicy>,
+        json: &mut Value,
+    ) -> Result<Vec<String>, Failure> {
+        match self {
+            Self::Here(session) => Ok(settings::keep(&session, stream, rhythm, history)?.told(json)),
+            Self::Running => {
+                let told = through::keep(office.shared, stream, rhythm, history).await?;
+                for name in ["key_policy", "history"] {
+                    if let Some(found) = told.json.get(name) {
+                        json[name] = found.clone();
+                    }
+                }
+                Ok(told.said)
+            }
+        }
+    }
+}
+
 /// A contract, and the identity that writes to it.
 struct Office<'a> {
     registry: EthereumRegistry,
     identity: Identity,
     shared: &'a Shared,
     yes: bool,
-    output: Output,
+    output: Output<'a>,
 }
 
 impl Office<'_> {
     /// Makes the stream, and sets it up. What an earlier run that broke off did is not done again.
     async fn create(&self, args: &CreateArgs) -> Result<(), Failure> {
         let stream = super::own(self.identity.user(), &args.path)?;
-        let keeps = self.keeps(args.rhythm.is_given() || args.history.is_some())?;
+        let keeps = self.keeps(args.rhythm.is_given() || args.history.is_some()).await?;
         let known = self.registry.stream_info(&stream, now()).await.map_err(ChainFailure::from)?;
         match &known {
             None => {
@@ -81,8 +119,8 @@ impl Office<'_> {
             self.spend(Action::SetPublic { stream: stream.clone(), public: args.public }).await?;
         }
         self.publishers(&stream, &args.publisher, &[]).await?;
-        if let Some(session) = keeps {
-            settings::keep(&session, &stream, &args.rhythm, args.history)?;
+        if let Some(keeper) = keeps {
+            keeper.keep(self, &stream, &args.rhythm, args.history, &mut json!({})).await?;
         }
         let json = json!({ "id": stream.as_str(), "partitions": args.partitions, "public": args.public });
         self.output.result(&stream, &json)
@@ -107,7 +145,7 @@ impl Office<'_> {
     }
 
     async fn set(&self, args: &SetArgs) -> Result<(), Failure> {
-        let keeps = self.keeps(args.rhythm.is_given() || args.history.is_some())?;
+        let keeps = self.keeps(args.rhythm.is_given() || args.history.is_some()).await?;
         self.known(&args.stream).await?;
         let (mut json, mut said) = (json!({ "id": args.stream.as_str() }), Vec::new());
         if args.public || args.private {
@@ -118,8 +156,8 @@ impl Office<'_> {
         self.publishers(&args.stream, &args.publisher, &args.no_publisher).await?;
         said.extend(args.publisher.iter().map(|user| format!("{user} may publish on {}", args.stream)));
         said.extend(args.no_publisher.iter().map(|user| format!("{user} may no longer publish on {}", args.stream)));
-        if let Some(session) = keeps {
-            said.extend(settings::keep(&session, &args.stream, &args.rhythm, args.history)?.told(&mut json));
+        if let Some(keeper) = keeps {
+            said.extend(keeper.keep(self, &args.stream, &args.rhythm, args.history, &mut json).await?);
         }
         self.output.result(said.join("\n"), &json)
     }
@@ -171,9 +209,16 @@ impl Office<'_> {
         Ok(purse.spend(action).await?)
     }
 
-    /// Opened before anything is sent: what is kept in the store would be missing after a transaction that was paid for.
-    fn keeps(&self, needed: bool) -> Result<Option<Session>, Failure> {
-        needed.then(|| Session::open(self.shared)).transpose()
+    /// Found before anything is sent: what is kept in the store would be missing after a transaction that was paid for.
+    async fn keeps(&self, needed: bool) -> Result<Option<Keeper>, Failure> {
+        if !needed {
+            return Ok(None);
+        }
+        let registry = Registry::Chain(self.registry.deployment());
+        Ok(Some(match through::somebody_runs_by(self.shared, registry).await? {
+            true => Keeper::Running,
+            false => Keeper::Here(Session::open(self.shared)?),
+        }))
     }
 
     fn written(&self, stream: &StreamId, user: UserId, permission: Permission, receipt: &Receipt) -> Value {

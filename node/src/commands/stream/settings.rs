@@ -28,7 +28,7 @@ pub(super) fn keep(
     let mut policy = None;
     if rhythm.is_given() {
         let changed = rhythm.over(KeyPolicy::load(&*session.store, stream)?);
-        changed.save(&*session.store, stream)?;
+        session.set_key_policy(stream, changed)?;
         policy = Some(changed);
     }
     if let Some(history) = history {

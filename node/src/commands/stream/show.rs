@@ -22,7 +22,7 @@ pub(super) fn one(
     registry: &LocalRegistry,
     output: Output,
 ) -> Result<(), Failure> {
-    let (now, holders) = (now(), session.ledger().holders(stream)?);
+    let (now, holders) = (now(), session.holders(stream)?);
     let info = known(registry, stream)?;
     let grants = registry.grants(stream)?;
     let policy = KeyPolicy::load(&*session.store, stream)?;

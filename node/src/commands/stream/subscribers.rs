@@ -31,7 +31,7 @@ pub(crate) struct Row {
 pub(crate) async fn run(
     args: SubscribersArgs,
     shared: Shared,
-    output: Output,
+    output: Output<'_>,
     mut stop: Interrupt,
 ) -> Result<Exit, Failure> {
     let session = Session::open(&shared)?;
@@ -39,7 +39,7 @@ pub(crate) async fn run(
         output.note("interrupted", "interrupted; the same command goes on where this one was");
         return Ok(Exit::Failed);
     };
-    let (rules, holders) = (session.access().rules(&args.stream)?, session.ledger().holders(&args.stream)?);
+    let (rules, holders) = (session.access().rules(&args.stream)?, session.holders(&args.stream)?);
     print(&in_json(&args.stream, &rows(listed?, &rules, &holders, now())), output)?;
     Ok(Exit::Done)
 }
@@ -54,7 +54,7 @@ pub(crate) fn in_json(stream: &StreamId, rows: &[Row]) -> Value {
 }
 
 /// Every grant there is or was, as the registry has it.
-async fn listed(args: &SubscribersArgs, session: &Session, output: Output) -> Result<Vec<Subscriber>, Failure> {
+async fn listed(args: &SubscribersArgs, session: &Session, output: Output<'_>) -> Result<Vec<Subscriber>, Failure> {
     let (stream, now) = (&args.stream, now());
     if let Registry::Chain(deployment) = args.registry.named() {
         let registry = chain::follow(deployment, &args.registry.chain, session.store.clone())?;
