@@ -1,18 +1,17 @@
 //! `/api-keys`: making, listing and revoking them.
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use veilcast::StreamId;
 
+use super::Gateway;
+use super::body::Sent;
 use super::caller::Caller;
 use super::error::ApiError;
 use super::params::At;
 use super::routes::Routes;
-use super::{Gateway, body};
 use crate::api_key::{ApiKey, KeyName, Streams, Verb};
 use crate::commands::{api_key, now};
 
@@ -38,14 +37,9 @@ struct New {
     all_streams: bool,
 }
 
-async fn add(
-    State(gateway): State<Gateway>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Json<Value>, ApiError> {
+async fn add(State(gateway): State<Gateway>, caller: Caller, sent: Sent) -> Result<Json<Value>, ApiError> {
     caller.may_here(Verb::Admin)?;
-    let new: New = body::json(&gateway, &caller, &headers, body).await?;
+    let new: New = sent.json(&gateway, &caller).await?;
     let name: KeyName = new.name.parse().map_err(|error: String| ApiError::bad(error))?;
     let verbs: Vec<Verb> =
         new.verbs.iter().map(|verb| verb.parse()).collect::<Result<_, _>>().map_err(ApiError::bad)?;

@@ -1,8 +1,10 @@
 //! A request's body: no larger and no slower than it may be.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
@@ -66,20 +68,35 @@ async fn discard(body: &mut Body) {
     }
 }
 
-/// A body of JSON, as a type; nothing counts as an empty object.
-pub(super) async fn json<T: DeserializeOwned>(
-    gateway: &Gateway,
-    caller: &Caller,
-    headers: &HeaderMap,
+/// A body that nobody read yet: whoever may not ask for this need not be heard.
+pub(super) struct Sent {
+    headers: HeaderMap,
     body: Body,
-) -> Result<T, ApiError> {
-    let bytes = read(gateway, caller, headers, body).await?;
-    let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
-    // A page of another site can send a form without asking, and not JSON.
-    if kind(headers).is_some_and(|kind| kind != "application/json") {
-        return Err(unsupported("application/json"));
+}
+
+impl<S: Send + Sync> FromRequest<S> for Sent {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Infallible> {
+        let (parts, body) = request.into_parts();
+        Ok(Self { headers: parts.headers, body })
     }
-    serde_json::from_slice(&bytes).map_err(|error| ApiError::bad(format!("the body cannot be used: {error}")))
+}
+
+impl Sent {
+    /// JSON, as a type; nothing counts as an empty object.
+    ///
+    /// # Errors
+    /// As [`read`]; 415 for another content type, 400 for what is no such JSON.
+    pub(super) async fn json<T: DeserializeOwned>(self, gateway: &Gateway, caller: &Caller) -> Result<T, ApiError> {
+        let bytes = read(gateway, caller, &self.headers, self.body).await?;
+        let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
+        // A page of another site can send a form without asking, and not JSON.
+        if kind(&self.headers).is_some_and(|kind| kind != "application/json") {
+            return Err(unsupported("application/json"));
+        }
+        serde_json::from_slice(&bytes).map_err(|error| ApiError::bad(format!("the body cannot be used: {error}")))
+    }
 }
 
 pub(super) fn unsupported(expected: &str) -> ApiError {

@@ -1,20 +1,19 @@
 //! `/streams/{id}/keys`: which keys there are, by id and fingerprint, never their bytes; and changing them.
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use veilcast::UserId;
 use veilcast::client::{KeyUpdateMethod, UpdateReport};
 
+use super::Gateway;
+use super::body::Sent;
 use super::caller::Caller;
 use super::error::ApiError;
 use super::known::must_be_known;
-use super::params::{At, Params, stream};
+use super::params::{On, Params};
 use super::routes::Routes;
-use super::{Gateway, body};
 use crate::api_key::Verb;
 use crate::commands::key::list;
 use crate::commands::subscribe::events;
@@ -58,10 +57,9 @@ async fn everywhere(
 async fn of_stream(
     State(gateway): State<Gateway>,
     caller: Caller,
-    At(id): At<String>,
+    On(stream): On,
     Params(many): Params<HowMany>,
 ) -> Result<Json<Value>, ApiError> {
-    let stream = stream(&id)?;
     caller.may(Verb::Keys, &stream)?;
     let limit = many.checked()?;
     let listed = gateway.on_disk(move |shared| list::in_json(&shared.store, Some(&stream), limit)).await?;
@@ -79,13 +77,11 @@ struct How {
 async fn rotate(
     State(gateway): State<Gateway>,
     caller: Caller,
-    At(id): At<String>,
-    headers: HeaderMap,
-    body: Body,
+    On(stream): On,
+    sent: Sent,
 ) -> Result<Json<Value>, ApiError> {
-    let stream = stream(&id)?;
     caller.may(Verb::Keys, &stream)?;
-    let how: How = body::json(&gateway, &caller, &headers, body).await?;
+    let how: How = sent.json(&gateway, &caller).await?;
     must_be_known(&gateway, &stream).await?;
     let (client, id) = (gateway.client.clone(), stream.clone());
     let rotated = gateway.finish(async move {
@@ -101,16 +97,14 @@ async fn rotate(
 async fn rekey(
     State(gateway): State<Gateway>,
     caller: Caller,
-    At(id): At<String>,
-    headers: HeaderMap,
-    body: Body,
+    On(stream): On,
+    sent: Sent,
 ) -> Result<Json<Value>, ApiError> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Nothing {}
-    let stream = stream(&id)?;
     caller.may(Verb::Keys, &stream)?;
-    let Nothing {} = body::json(&gateway, &caller, &headers, body).await?;
+    let Nothing {} = sent.json(&gateway, &caller).await?;
     must_be_known(&gateway, &stream).await?;
     let (client, id) = (gateway.client.clone(), stream.clone());
     let rekeyed = gateway.finish(async move { client.update_encryption_key(&id, KeyUpdateMethod::Rekey, None).await });

@@ -34,6 +34,18 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
     }
 }
 
+/// The stream that a path names as `{id}`, where that is all it names.
+pub(super) struct On(pub(super) StreamId);
+
+impl<S: Send + Sync> FromRequestParts<S> for On {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let At(id) = At::<String>::from_request_parts(parts, state).await?;
+        stream(&id).map(Self)
+    }
+}
+
 /// A query, where a handler has no use for it. What is said of a query that is none does not repeat it: a key may be in it.
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
     let parsed = Query::<T>::try_from_uri(uri);

@@ -2,21 +2,21 @@
 //! identity signs, or a contract, where every change is a transaction that costs gas and has to be meant; see [`spending`](super::spending).
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use veilcast::permission::ethereum::Action;
 use veilcast::{Period, Permission, Timestamp, UserId};
 
+use super::Gateway;
+use super::body::Sent;
 use super::caller::Caller;
 use super::error::ApiError;
 use super::known::must_be_known;
-use super::params::{At, Params, lasting, moment, stream};
+use super::params::{At, On, Params, lasting, moment, stream};
 use super::routes::Routes;
 use super::spending::{Consent, spend};
-use super::{Gateway, body};
 use crate::api_key::Verb;
 use crate::args::{Kept, Registry};
 use crate::commands::now;
@@ -88,13 +88,11 @@ impl Granted {
 async fn grant(
     State(gateway): State<Gateway>,
     caller: Caller,
-    At(id): At<String>,
-    headers: HeaderMap,
-    body: Body,
+    On(stream): On,
+    sent: Sent,
 ) -> Result<Json<Value>, ApiError> {
-    let stream = stream(&id)?;
     caller.may(Verb::Permissions, &stream)?;
-    let granted: Granted = body::json(&gateway, &caller, &headers, body).await?;
+    let granted: Granted = sent.json(&gateway, &caller).await?;
     let (user, permission) = (user(&granted.user)?, permission(granted.permission.as_deref())?);
     let period = granted.period(now())?;
     let consent = Consent::new(granted.dry_run, granted.confirm, granted.max_cost_wei.as_deref())?;

@@ -1,9 +1,7 @@
 //! `/streams`: those there are, and new ones.
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use veilcast::client::StreamOptions;
@@ -11,11 +9,12 @@ use veilcast::permission::StreamSettings;
 use veilcast::publisher::{Every, KeyPolicy};
 use veilcast::{Period, Permission, StreamId, UserId};
 
+use super::Gateway;
+use super::body::Sent;
 use super::caller::Caller;
 use super::error::ApiError;
 use super::permissions::on_chain;
 use super::routes::Routes;
-use super::{Gateway, body};
 use crate::api_key::Verb;
 use crate::args::{Kept, Registry, parse_history, parse_rhythm};
 use crate::commands::stream::own;
@@ -69,14 +68,9 @@ struct New {
     history: Option<String>,
 }
 
-async fn create(
-    State(gateway): State<Gateway>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Json<Value>, ApiError> {
+async fn create(State(gateway): State<Gateway>, caller: Caller, sent: Sent) -> Result<Json<Value>, ApiError> {
     caller.may_here(Verb::Admin)?;
-    let new: New = body::json(&gateway, &caller, &headers, body).await?;
+    let new: New = sent.json(&gateway, &caller).await?;
     let (publishers, storage) = (users(&new.publishers)?, users(&new.storage)?);
     let (rotate_every, rekey_every) = (every(new.rotate_every.as_deref())?, every(new.rekey_every.as_deref())?);
     let told_history = new.history.as_deref().map(parse_history).transpose().map_err(ApiError::bad)?;

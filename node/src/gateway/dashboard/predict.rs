@@ -10,7 +10,7 @@ use super::super::Gateway;
 use super::super::caller::Caller;
 use super::super::error::ApiError;
 use super::super::known::must_be_known;
-use super::super::params::{At, Params, lasting, moment, stream};
+use super::super::params::{On, Params, lasting, moment};
 use super::super::permissions::on_chain;
 use super::prediction::{self, Prediction, Standing};
 use crate::api_key::Verb;
@@ -32,10 +32,9 @@ pub(super) struct Asked {
 pub(super) async fn predict(
     State(gateway): State<Gateway>,
     caller: Caller,
-    At(id): At<String>,
+    On(stream): On,
     Params(asked): Params<Asked>,
 ) -> Result<Json<Value>, ApiError> {
-    let stream = stream(&id)?;
     let verb = match asked.act.as_str() {
         "rekey" | "rotate" => Verb::Keys,
         "grant" | "revoke" => Verb::Permissions,

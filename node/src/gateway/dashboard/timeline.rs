@@ -12,7 +12,7 @@ use super::super::Gateway;
 use super::super::caller::Caller;
 use super::super::error::ApiError;
 use super::super::known::must_be_known;
-use super::super::params::{At, Params, stream};
+use super::super::params::{On, Params};
 use crate::api_key::Verb;
 use crate::commands::key::list;
 use crate::commands::now;
@@ -35,10 +35,9 @@ pub(super) struct What {
 pub(super) async fn timeline(
     State(gateway): State<Gateway>,
     caller: Caller,
-    At(id): At<String>,
+    On(stream): On,
     Params(what): Params<What>,
 ) -> Result<Json<Value>, ApiError> {
-    let stream = stream(&id)?;
     if caller.may(Verb::Permissions, &stream).is_err() {
         caller.may(Verb::Keys, &stream)?;
     }
