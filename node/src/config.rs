@@ -170,8 +170,6 @@ mod tests {
         assert_eq!(full.gateway.write_timeout, Some(usual.write_timeout));
         let usual = crate::gateway::MqttLimits::default();
         assert_eq!(full.mqtt.listen, "127.0.0.1:1883".parse().ok());
-        assert_eq!(full.mqtt.max_connections, Some(usual.max_connections));
-        assert_eq!(full.mqtt.max_connections_per_key, Some(usual.max_connections_per_key));
         assert_eq!(full.mqtt.connect_timeout, Some(usual.connect_timeout));
         assert_eq!(full.mqtt.write_timeout, Some(usual.write_timeout));
         assert_eq!(full.log.filter.as_deref(), Some(crate::log::OF_DAEMON));
@@ -226,7 +224,6 @@ mod tests {
             ("[gateway]\nmax_connections = 99999999999999999999".into(), 2, "max_connections: expected"),
             ("[gateway]\nport = 1".into(), 2, "`port`"),
             ("[mqtt]\nlisten = \"1883\"".into(), 2, "mqtt.listen"),
-            ("[mqtt]\nmax_connections_per_key = 0".into(), 2, "mqtt.max_connections_per_key"),
             ("[mqtt]\nconnect_timeout = 5".into(), 2, "mqtt.connect_timeout"),
             ("[log]\nfilter = \"veilcast=loud\"".into(), 2, "log.filter"),
         ];

@@ -394,7 +394,7 @@ fn packets_and_payloads_too_large_are_refused_before_there_is_room_for_them() {
 #[test]
 fn a_client_that_takes_or_acknowledges_nothing_is_cut_off_and_others_get_everything() {
     const MANY: u16 = 300;
-    let house = House::open("write_timeout = \"1s\"");
+    let house = House::open("write_timeout = \"10s\"");
     let stream = house.stream.as_str();
     let mut deaf = Raw::login(&house, 5, &house.key, "deaf");
     deaf.say(&subscribe(5, stream, 0));
@@ -427,7 +427,7 @@ fn a_client_that_takes_or_acknowledges_nothing_is_cut_off_and_others_get_everyth
 
 #[test]
 fn connections_that_say_nothing_keep_nobody_out_who_has_a_key_and_are_closed_and_a_key_has_so_many() {
-    let house = House::open("max_connections = 4\nmax_connections_per_key = 2\nconnect_timeout = \"2s\"");
+    let house = House::open("connect_timeout = \"5s\"\n[gateway]\nmax_connections = 4\nmax_connections_per_key = 3");
     let shop = house.home.api_key("shop", &["publish"]);
     let mut idle: Vec<Raw> = (0..40).map(|_| Raw::to(&house)).collect();
     let one = Raw::login(&house, 5, &house.key, "one");

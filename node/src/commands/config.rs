@@ -103,8 +103,7 @@ fn run_in_json(config: &Config) -> serde_json::Value {
             "body_timeout": span(gateway.body_timeout), "write_timeout": span(gateway.write_timeout),
         },
         "mqtt": {
-            "listen": mqtt.listen.map(|door| door.to_string()), "max_connections": mqtt.max_connections,
-            "max_connections_per_key": mqtt.max_connections_per_key,
+            "listen": mqtt.listen.map(|door| door.to_string()),
             "connect_timeout": span(mqtt.connect_timeout), "write_timeout": span(mqtt.write_timeout),
         },
         "log": { "filter": config.log.filter },

@@ -226,10 +226,6 @@ impl WrittenGateway {
 pub(crate) struct MqttSection {
     /// `--mqtt`
     pub(crate) listen: Option<Door>,
-    /// Connections at a time.
-    pub(crate) max_connections: Option<usize>,
-    /// Connections at a time with one API key.
-    pub(crate) max_connections_per_key: Option<usize>,
     /// How long a client's first packet may take.
     pub(crate) connect_timeout: Option<Duration>,
     /// How long a client may take, or acknowledge, nothing.
@@ -240,8 +236,6 @@ pub(crate) struct MqttSection {
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenMqtt {
     listen: Option<Spanned<Value>>,
-    max_connections: Option<Spanned<Value>>,
-    max_connections_per_key: Option<Spanned<Value>>,
     connect_timeout: Option<Spanned<Value>>,
     write_timeout: Option<Spanned<Value>>,
 }
@@ -249,15 +243,12 @@ pub(super) struct WrittenMqtt {
 impl WrittenMqtt {
     pub(super) fn understood(self) -> Result<MqttSection, Fault> {
         let span = |key, value| read("mqtt", key, value, |field| field.parsed(SPAN, |text| parse_span(text).ok()));
-        let number = |key, value| read("mqtt", key, value, |field| field.number(1));
         Ok(MqttSection {
             listen: read("mqtt", "listen", self.listen, |field| {
                 field.parsed("an address and port in quotes, such as \"127.0.0.1:1883\", or \"none\"", |text| {
                     text.parse().ok()
                 })
             })?,
-            max_connections: number("max_connections", self.max_connections)?,
-            max_connections_per_key: number("max_connections_per_key", self.max_connections_per_key)?,
             connect_timeout: span("connect_timeout", self.connect_timeout)?,
             write_timeout: span("write_timeout", self.write_timeout)?,
         })

@@ -38,7 +38,7 @@ use crate::data_dir::DataDir;
 use crate::descriptors;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::gateway::{self, Board, Bounds, Door, Gateway, Limits, MqttDoor, MqttLimits, Readiness, Settings};
+use crate::gateway::{self, Board, Bounds, Crowd, Door, Gateway, Limits, MqttDoor, MqttLimits, Readiness, Settings};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::session::Session;
@@ -54,16 +54,17 @@ pub(crate) async fn run(
     let dir = DataDir::find(shared.data_dir.as_deref())?;
     let session = Session::open(&shared)?;
     let api_keys = ApiKeys::load(session.store.clone())?;
-    let limits = limits(&config.gateway, args.door().and(descriptors::raise()), output);
-    let door = match args.door() {
-        Some(address) => Some(open_door(address, limits, output).await?),
+    let limits = limits(&config.gateway, args.door().or(args.mqtt()).and(descriptors::raise()), output);
+    let crowd = Crowd::new(limits.seats);
+    let http = match args.door() {
+        Some(address) => Some(open_door(address, limits, crowd.clone(), output).await?),
         None => None,
     };
     let mqtt = match args.mqtt() {
-        Some(address) => Some(open_mqtt(address, mqtt_limits(&config.mqtt), output).await?),
+        Some(address) => Some(open_mqtt(address, mqtt_limits(&config.mqtt), crowd, output).await?),
         None => None,
     };
-    let doors = Doors { http: door, mqtt };
+    let doors = Doors { http, mqtt };
     let store = session.store.clone();
     let Some(opened) = stop.or(open::open(session.clone(), &dir, &args, &config, output)).await else {
         return Ok(Exit::Done);
@@ -130,8 +131,6 @@ fn limits(section: &GatewaySection, descriptors: Option<u64>, output: Output) ->
 fn mqtt_limits(section: &MqttSection) -> MqttLimits {
     let usual = MqttLimits::default();
     MqttLimits {
-        max_connections: section.max_connections.unwrap_or(usual.max_connections),
-        max_connections_per_key: section.max_connections_per_key.unwrap_or(usual.max_connections_per_key),
         connect_timeout: section.connect_timeout.unwrap_or(usual.connect_timeout),
         write_timeout: section.write_timeout.unwrap_or(usual.write_timeout),
     }
@@ -143,8 +142,13 @@ struct Doors {
     mqtt: Option<MqttDoor>,
 }
 
-async fn open_mqtt(address: SocketAddr, limits: MqttLimits, output: Output<'static>) -> Result<MqttDoor, DaemonError> {
-    let door = MqttDoor::open(address, limits).await.map_err(|source| DaemonError::Mqtt { address, source })?;
+async fn open_mqtt(
+    address: SocketAddr,
+    limits: MqttLimits,
+    crowd: Crowd,
+    output: Output<'static>,
+) -> Result<MqttDoor, DaemonError> {
+    let door = MqttDoor::open(address, limits, crowd).await.map_err(|source| DaemonError::Mqtt { address, source })?;
     if !address.ip().is_loopback() {
         let text = format!(
             "MQTT at {address} can be spoken from other machines, without TLS: API keys and messages pass in the clear unless a proxy \
@@ -158,9 +162,10 @@ async fn open_mqtt(address: SocketAddr, limits: MqttLimits, output: Output<'stat
 async fn open_door(
     address: SocketAddr,
     limits: Limits,
+    crowd: Crowd,
     output: Output<'static>,
 ) -> Result<Door<TcpListener>, DaemonError> {
-    let door = Door::open(address, limits).await.map_err(|source| DaemonError::Door { address, source })?;
+    let door = Door::open(address, limits, crowd).await.map_err(|source| DaemonError::Door { address, source })?;
     if !address.ip().is_loopback() {
         output.note("gateway_in_the_clear", in_the_clear(address));
     }

@@ -47,9 +47,14 @@ enum Who {
 }
 
 impl Caller {
-    /// Whoever has shown this key, and has this open.
-    pub(super) fn with(key: Arc<ApiKey>, stay: Stay) -> Self {
-        Self { who: Who::Key(key), stay: Some(stay) }
+    /// Whoever has shown this key, and stays.
+    ///
+    /// # Errors
+    /// 429 where the key has as many connections as it may have, 503 where all are taken.
+    pub(super) fn with(key: Arc<ApiKey>, seat: &Seat) -> Result<Self, ApiError> {
+        let mut stay = seat.show(&Holder::Key(key.name.clone()))?;
+        stay.live()?;
+        Ok(Self { who: Who::Key(key), stay: Some(stay) })
     }
 
     /// On a stream.

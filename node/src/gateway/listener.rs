@@ -102,8 +102,7 @@ pub(crate) struct Door<L> {
 
 impl Door<TcpListener> {
     /// Listens for applications.
-    pub(crate) async fn open(address: SocketAddr, limits: Limits) -> io::Result<Self> {
-        let crowd = Crowd::new(limits.seats);
+    pub(crate) async fn open(address: SocketAddr, limits: Limits, crowd: Crowd) -> io::Result<Self> {
         Ok(Self { listener: TcpListener::bind(address).await?, limits, crowd, control: false })
     }
 }
@@ -139,7 +138,7 @@ impl<L: Listener> Door<L> {
 
 /// The next connection. Where none can be taken, for want of file descriptors mostly, a stranger gives way, and nothing is tried
 /// again before a pause. Dropping the future loses nothing.
-async fn next<L: Listener>(listener: &L, crowd: &Crowd) -> L::Io {
+pub(super) async fn next<L: Listener>(listener: &L, crowd: &Crowd) -> L::Io {
     let mut told = false;
     loop {
         let error = match listener.accept().await {

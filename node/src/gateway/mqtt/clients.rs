@@ -1,4 +1,4 @@
-//! Who is logged in: so many with each API key, and one of each name, whose place the next of that name takes.
+//! Who is logged in: of each API key one of a name, whose place the next of that name takes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,11 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 /// Those that there are, by their keys' names. Two keys know nothing of each other's clients.
-#[derive(Clone)]
-pub(super) struct Clients {
-    most: usize,
-    known: Arc<Mutex<Known>>,
-}
+#[derive(Clone, Default)]
+pub(super) struct Clients(Arc<Mutex<Known>>);
 
 #[derive(Default)]
 struct Known {
@@ -53,29 +50,21 @@ impl Drop for Place {
 }
 
 impl Clients {
-    /// At most so many with each key.
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, known: Arc::default() }
-    }
-
-    /// A place for a client; `None` where its key has as many as there may be.
-    pub(super) fn enter(&self, key: &str, client: &str) -> Option<Place> {
+    /// A place for a client.
+    pub(super) fn enter(&self, key: &str, client: &str) -> Place {
         let mut known = self.lock();
         let number = known.next;
         known.next += 1;
         let of_key = known.by_key.entry(key.to_owned()).or_default();
-        if of_key.len() >= self.most && !of_key.contains_key(client) {
-            return None;
-        }
         let over = CancellationToken::new();
         if let Some(before) = of_key.insert(client.to_owned(), Taken { number, over: over.clone() }) {
             before.over.cancel();
         }
-        Some(Place { clients: self.clone(), key: key.to_owned(), client: client.to_owned(), number, over })
+        Place { clients: self.clone(), key: key.to_owned(), client: client.to_owned(), number, over }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -84,20 +73,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_has_so_many_places_and_a_name_is_taken_over_by_the_next_of_that_key_only() {
-        let clients = Clients::new(2);
-        let (one, two) = (clients.enter("shop", "a").unwrap(), clients.enter("shop", "b").unwrap());
-        assert!(clients.enter("shop", "c").is_none());
-        let other = clients.enter("till", "a").unwrap();
-        let again = clients.enter("shop", "a").unwrap();
+    fn a_name_is_taken_over_by_the_next_of_that_key_only_and_free_once_it_left() {
+        let clients = Clients::default();
+        let (one, two) = (clients.enter("shop", "a"), clients.enter("shop", "b"));
+        let other = clients.enter("till", "a");
+        let again = clients.enter("shop", "a");
         assert!(one.over.is_cancelled());
-        assert!(!again.over.is_cancelled() && !other.over.is_cancelled() && !two.over.is_cancelled());
-        // Whoever was taken over leaves no place free.
+        // Whoever was taken over leaves the place to whoever has it now.
         drop(one);
-        assert!(clients.enter("shop", "c").is_none());
-        drop(again);
-        assert!(clients.enter("shop", "c").is_some());
-        drop((two, other));
+        let third = clients.enter("shop", "a");
+        assert!(again.over.is_cancelled());
+        assert!(!third.over.is_cancelled() && !other.over.is_cancelled() && !two.over.is_cancelled());
+        drop((again, two, other, third));
         assert!(clients.lock().by_key.is_empty());
     }
 }

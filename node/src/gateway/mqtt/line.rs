@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::link::{Broken, Link};
 
@@ -26,6 +26,14 @@ pub(super) struct Line {
     patience: Duration,
     /// Since when something waits to be sent, and how much of it went.
     waits: Option<(Instant, usize)>,
+}
+
+/// Returns at that moment; without one, never.
+pub(super) async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Why there is no connection any more.
@@ -55,28 +63,34 @@ impl Line {
         if !writes {
             self.waits = None;
         }
-        let since = *self.waits.get_or_insert_with(|| (Instant::now(), 0));
+        let until = writes.then(|| self.waits.get_or_insert_with(|| (Instant::now(), 0)).0 + self.patience);
         tokio::select! {
-            ready = self.stream.readable(), if reads => {
-                ready?;
-                self.read()
-            }
+            // Whoever takes something is there, whatever the time.
+            biased;
             ready = self.stream.writable(), if writes => {
                 ready?;
                 self.write()
             }
-            () = tokio::time::sleep_until(since.0 + self.patience), if writes => Err(Lost::TakesNothing),
+            ready = self.stream.readable(), if reads => {
+                ready?;
+                self.read().map(drop)
+            }
+            () = at(until), if writes => Err(Lost::TakesNothing),
             // Somebody else has something to do first.
             () = std::future::pending(), if !reads && !writes => Ok(()),
         }
     }
 
-    fn read(&mut self) -> Result<(), Lost> {
+    /// Whether there was something to read, without waiting for it.
+    ///
+    /// # Errors
+    /// [`Lost`]
+    pub(super) fn read(&mut self) -> Result<bool, Lost> {
         let mut chunk = [0; CHUNK];
         match self.stream.try_read(&mut chunk) {
             Ok(0) => Err(Lost::Closed),
-            Ok(bytes) => Ok(self.link.came(&chunk[..bytes])?),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Ok(bytes) => Ok(self.link.came(&chunk[..bytes]).map(|()| true)?),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

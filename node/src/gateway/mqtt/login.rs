@@ -5,7 +5,7 @@ use veilcast::Payload;
 
 use super::super::Gateway;
 use super::super::caller::Caller;
-use super::super::crowd::{Full, Holder, Seat};
+use super::super::crowd::Seat;
 use super::super::publish::Destination;
 use super::answer::Welcome;
 use super::clients::{Clients, Place};
@@ -40,16 +40,12 @@ pub(super) fn admit(gateway: &Gateway, clients: &Clients, hello: Hello, seat: &S
     let password = hello.password.ok_or_else(|| No::new(Reason::Login, "an API key is needed, as the password"))?;
     let key = std::str::from_utf8(&password).ok().and_then(|text| gateway.api_keys.find(text));
     let key = key.ok_or_else(|| No::new(Reason::Login, "this API key is not known here"))?;
-    let full = |full: Full| No::new(Reason::Quota, full.to_string());
-    let mut stay = seat.show(&Holder::Key(key.name.clone())).map_err(full)?;
-    stay.live().map_err(full)?;
-    let caller = Caller::with(key, stay);
+    let caller = Caller::with(key, seat)?;
     let will = hello.will.map(|will| last_will(&caller, will)).transpose()?;
     let named = (!hello.client_id.is_empty()).then_some(hello.client_id);
     let made = named.is_none().then(name);
     let client_id = named.as_deref().or(made.as_deref()).unwrap_or_default();
-    let full = || No::new(Reason::Quota, "this API key has as many connections as it may have");
-    let place = clients.enter(caller.name(), client_id).ok_or_else(full)?;
+    let place = clients.enter(caller.name(), client_id);
     let keep_alive = (!(1..=KEEP_ALIVE).contains(&hello.keep_alive)).then_some(KEEP_ALIVE);
     Ok(Client { caller, place, will, welcome: Welcome { client_id: made, keep_alive } })
 }

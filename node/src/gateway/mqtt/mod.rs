@@ -28,22 +28,17 @@ use tokio_util::task::TaskTracker;
 
 use self::clients::Clients;
 use super::Gateway;
-use super::crowd::{Bounds, Crowd};
+use super::crowd::Crowd;
+use super::listener::next;
 
-/// The pause after a connection could not be taken: there may be no more file descriptors.
-const BREATH: Duration = Duration::from_millis(100);
 /// How long connections may take to end once the node stops.
 const GRACE: Duration = Duration::from_secs(15);
 /// What a packet has beside its payload, bytes.
 const HEAD: usize = 16 * 1024;
 
-/// How many connections there may be, and how slow.
+/// How slow a client may be; how many there are is bounded with those of the other door.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// At a time.
-    pub(crate) max_connections: usize,
-    /// With one API key.
-    pub(crate) max_connections_per_key: usize,
     /// For the first packet.
     pub(crate) connect_timeout: Duration,
     /// Without taking, or acknowledging, anything.
@@ -52,22 +47,11 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_connections: 1024,
-            max_connections_per_key: 256,
-            connect_timeout: Duration::from_secs(10),
-            write_timeout: Duration::from_secs(30),
-        }
+        Self { connect_timeout: Duration::from_secs(10), write_timeout: Duration::from_secs(30) }
     }
 }
 
 impl Limits {
-    /// How many of one key there may be is a matter of [`Clients`], who know which takes the place of which.
-    fn bounds(&self) -> Bounds {
-        let most = self.max_connections;
-        Bounds { most, per_key: most, live_per_key: most }
-    }
-
     /// The largest packet, bytes.
     fn largest(&self, gateway: &Gateway) -> usize {
         gateway.settings.max_body + HEAD
@@ -85,12 +69,14 @@ struct Shared {
 pub(crate) struct Door {
     listener: TcpListener,
     limits: Limits,
+    /// Who is inside, by whichever door.
+    crowd: Crowd,
 }
 
 impl Door {
     /// Listens.
-    pub(crate) async fn open(address: SocketAddr, limits: Limits) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, limits })
+    pub(crate) async fn open(address: SocketAddr, limits: Limits, crowd: Crowd) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(address).await?, limits, crowd })
     }
 
     /// Where it listens.
@@ -100,28 +86,19 @@ impl Door {
 
     /// Serves until the node stops, and then until clients were told.
     pub(crate) async fn serve(self, gateway: Gateway) {
-        let Self { listener, limits } = self;
-        let (crowd, served) = (Crowd::new(limits.bounds()), TaskTracker::new());
-        let clients = Clients::new(limits.max_connections_per_key);
-        let shared = Arc::new(Shared { gateway: gateway.clone(), limits, clients });
+        let Self { listener, limits, crowd } = self;
+        let served = TaskTracker::new();
+        let shared = Arc::new(Shared { gateway: gateway.clone(), limits, clients: Clients::default() });
         loop {
-            let accepted = tokio::select! {
+            let stream = tokio::select! {
                 () = gateway.stops() => break,
-                accepted = listener.accept() => accepted,
+                stream = next(&listener, &crowd) => stream,
             };
-            match accepted {
-                Ok((stream, peer)) => match crowd.enter() {
-                    Some(seat) => {
-                        // Small packets leave at once; where that cannot be they leave later.
-                        let _ = stream.set_nodelay(true);
-                        served.spawn(session::serve(stream, peer, seat, shared.clone()));
-                    }
-                    None => tracing::warn!(%peer, "an MQTT client found no seat"),
-                },
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be taken");
-                    tokio::time::sleep(BREATH).await;
-                }
+            // One that is gone already needs no seat.
+            let Ok(peer) = stream.peer_addr() else { continue };
+            match crowd.enter() {
+                Some(seat) => drop(served.spawn(session::serve(stream, peer, seat, shared.clone()))),
+                None => tracing::warn!(%peer, "an MQTT client found no seat"),
             }
         }
         served.close();

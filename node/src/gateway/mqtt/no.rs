@@ -40,6 +40,8 @@ pub(super) enum Reason {
     TakenOver,
     /// The protocol has no place for it.
     Protocol,
+    /// Others need the place more.
+    Busy,
     /// The node stops.
     Stopping,
     /// It cannot be done here.
@@ -78,6 +80,7 @@ impl No {
             Reason::Quota => ConnectReasonCode::QuotaExceeded,
             Reason::PayloadFormat => ConnectReasonCode::PayloadFormatInvalid,
             Reason::Retain => ConnectReasonCode::RetainNotSupported,
+            Reason::Busy => ConnectReasonCode::ServerBusy,
             Reason::Stopping => ConnectReasonCode::ServerUnavailable,
             Reason::Protocol | Reason::Identifier | Reason::TakenOver => ConnectReasonCode::ProtocolError,
             Reason::CannotBe => ConnectReasonCode::ImplementationSpecificError,
@@ -88,7 +91,7 @@ impl No {
     pub(super) const fn at_login_v3(&self) -> ConnectReturnCode {
         match self.reason {
             Reason::Login => ConnectReturnCode::BadUserNameOrPassword,
-            Reason::Quota | Reason::Stopping | Reason::Failed => ConnectReturnCode::ServerUnavailable,
+            Reason::Quota | Reason::Busy | Reason::Stopping | Reason::Failed => ConnectReturnCode::ServerUnavailable,
             _ => ConnectReturnCode::NotAuthorized,
         }
     }
@@ -145,6 +148,7 @@ impl No {
             Reason::Identifier => DisconnectReasonCode::SubscriptionIdentifiersNotSupported,
             Reason::TakenOver => DisconnectReasonCode::SessionTakenOver,
             Reason::Protocol => DisconnectReasonCode::ProtocolError,
+            Reason::Busy => DisconnectReasonCode::ServerBusy,
             Reason::Stopping => DisconnectReasonCode::ServerShuttingDown,
             Reason::CannotBe => DisconnectReasonCode::ImplementationSpecificError,
             Reason::Failed => DisconnectReasonCode::UnspecifiedError,
@@ -160,6 +164,7 @@ impl From<ApiError> for No {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Reason::NotAuthorized,
             StatusCode::NOT_FOUND => Reason::Topic,
             StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => Reason::Quota,
+            StatusCode::SERVICE_UNAVAILABLE => Reason::Busy,
             StatusCode::INTERNAL_SERVER_ERROR => Reason::Failed,
             _ => Reason::CannotBe,
         };

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::SelectAll;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use veilcast::client::Subscription;
 
 use super::super::Gateway;
@@ -20,7 +20,7 @@ use super::super::caller::{self, Caller};
 use super::super::crowd::Seat;
 use super::answer::{Made, Tongue};
 use super::clients::Place;
-use super::line::{Line, Lost};
+use super::line::{Line, Lost, at};
 use super::link::{Broken, Link};
 use super::login::{self, Client, LastWill};
 use super::no::{No, Reason};
@@ -213,9 +213,10 @@ impl Session {
                 }
                 () = at(silent_at) => self.is_silent(reads)?,
                 () = at(stuck_until) => {
-                    return Err(No::new(Reason::Quota, "the client acknowledges nothing of what is sent to it").into());
+                    self.is_stuck(reads)?;
+                    stuck = Stuck::default();
                 }
-                end = ends.as_mut() => return Err(closed(end).into()),
+                end = ends.as_mut() => return Err(ended(end).into()),
                 () = place.taken_over() => {
                     return Err(No::new(Reason::TakenOver, "another client came under the same name").into());
                 }
@@ -223,13 +224,21 @@ impl Session {
         }
     }
 
-    /// A client that was not listened to was not silent.
+    /// A client that was not listened to was not silent, and neither was one of whom something lies here.
     fn is_silent(&mut self, listened: bool) -> Result<(), End> {
         let now = Instant::now();
-        if listened {
+        if listened && !self.line.read()? {
             return Err(self.line.link.is_silent(now).into());
         }
         self.line.link.heard(now);
+        Ok(())
+    }
+
+    /// The same of its acknowledgements.
+    fn is_stuck(&mut self, listened: bool) -> Result<(), End> {
+        if listened && !self.line.read()? {
+            return Err(No::new(Reason::Quota, "the client acknowledges nothing of what is sent to it").into());
+        }
         Ok(())
     }
 
@@ -293,6 +302,9 @@ impl Session {
     fn subscribe(&mut self, subscribe: Subscribe) -> Result<(), End> {
         if subscribe.numbered {
             return Err(No::new(Reason::Identifier, "subscription identifiers are not supported").into());
+        }
+        if subscribe.filters.len() > subscriptions::MOST {
+            return Err(No::new(Reason::Quota, "too many topics in one packet").into());
         }
         self.caller.still_may(&self.door.gateway).map_err(No::from)?;
         let mut room = self.subscriptions.room();
@@ -372,11 +384,11 @@ impl Session {
     }
 }
 
-fn closed(by: caller::End) -> No {
-    match by {
+fn ended(end: caller::End) -> No {
+    match end {
         caller::End::Stopping => stopping(),
         caller::End::Revoked => No::new(Reason::NotAuthorized, "this API key was revoked"),
-        caller::End::GivesWay => No::new(Reason::Quota, "the connection gives way to that of another API key"),
+        caller::End::GivesWay => No::new(Reason::Busy, "too many connections; others have fewer"),
     }
 }
 
@@ -403,13 +415,6 @@ impl Stuck {
 async fn finished(busy: &mut Option<BoxFuture<'static, Done>>) -> Done {
     match busy {
         Some(busy) => busy.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn at(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,
     }
 }

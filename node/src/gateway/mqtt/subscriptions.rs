@@ -15,7 +15,7 @@ use super::super::params::partition;
 use super::no::{No, Reason};
 
 /// Most that a client may have: each has queues of its own.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 64;
 
 /// All of a client.
 #[derive(Default)]
