@@ -24,6 +24,8 @@ struct Published {
 struct Read {
     number: usize,
     at: u64,
+    /// How many stretches its reader had begun.
+    begun: usize,
 }
 
 /// How a stretch ended.
@@ -171,7 +173,9 @@ impl Book {
     /// A reader read this.
     pub(crate) fn read(&self, reader: &str, part: Part, number: usize, at: u64) {
         let mut pages = self.lock();
-        pages.readers.entry(reader.into()).or_default().read.entry(part).or_default().push(Read { number, at });
+        let reader = pages.readers.entry(reader.into()).or_default();
+        let begun = reader.stretches.len();
+        reader.read.entry(part).or_default().push(Read { number, at, begun });
     }
 
     /// Something beside messages was told to a reader.
@@ -262,19 +266,20 @@ impl Reader {
                 let until = self.stretches.get(place + 1).map_or(usize::MAX, |next| next.from[*part]);
                 let within = |one: &&Read| (stretch.from[*part]..until).contains(&one.number);
                 let of_it: Vec<Read> = read.iter().filter(within).copied().collect();
-                faults.extend(stretch.faults(name, *part, &of_it, &published[*part]));
+                faults.extend(stretch.faults(name, *part, &of_it, &published[*part], place + 1));
             }
-            let before = self.stretches.first().map_or(usize::MAX, |first| first.from[*part]);
-            if let Some(read) = read.iter().find(|read| read.number < before) {
-                faults.push(format!("{name} read number {} of part {part} before it was allowed to", read.number));
-            }
+            faults.extend(
+                read.iter()
+                    .filter(|read| read.begun == 0)
+                    .map(|read| format!("{name} read number {} of part {part} before it was allowed to", read.number)),
+            );
         }
         faults
     }
 }
 
 impl Stretch {
-    fn faults(&self, name: &str, part: Part, read: &[Read], published: &[Published]) -> Vec<String> {
+    fn faults(&self, name: &str, part: Part, read: &[Read], published: &[Published], begun: usize) -> Vec<String> {
         let Some(first) = read.first() else { return Vec::new() };
         let mut numbers: Vec<usize> = read.iter().map(|read| read.number).collect();
         numbers.sort_unstable();
@@ -282,7 +287,8 @@ impl Stretch {
         let lost = must.filter(|number| numbers.binary_search(number).is_err());
         let mut faults: Vec<String> =
             lost.map(|number| format!("{name} did not read number {number} of part {part}")).collect();
-        for read in read {
+        // Whoever may read again may read what was published meanwhile: that is history.
+        for read in read.iter().filter(|read| read.begun <= begun) {
             let after = match &self.end {
                 Some(End::At(end)) if read.at / 1000 > *end => {
                     format!("{} ms after its time", read.at - (end + 1) * 1000)
@@ -425,6 +431,23 @@ mod tests {
         }
         read(&book, 14..16);
         assert_eq!(faults(&book), 0);
+    }
+
+    #[test]
+    fn what_was_published_between_two_stretches_is_read_in_the_second_or_not_at_all() {
+        for is_early in [true, false] {
+            let book = book();
+            read(&book, 0..5);
+            book.prolonged("bob", 104);
+            if is_early {
+                read(&book, [7]);
+            }
+            book.begin("bob", &[0], None);
+            if !is_early {
+                read(&book, [7]);
+            }
+            assert_eq!(faults(&book), usize::from(is_early));
+        }
     }
 
     #[test]

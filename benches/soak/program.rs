@@ -64,7 +64,8 @@ impl Place {
             command.env_remove(name);
         }
         command.env("VEILCAST_DATA_DIR", data).env("VEILCAST_PASSPHRASE", PASSPHRASE);
-        command.env("VEILCAST_BACKUP_PASSPHRASE", PASSPHRASE);
+        // As in the unit of the Debian package, which says why.
+        command.env("VEILCAST_BACKUP_PASSPHRASE", PASSPHRASE).env("MALLOC_ARENA_MAX", "2");
         command.arg(ROLE).arg(self.clock()).args(arguments);
         Ok(command)
     }

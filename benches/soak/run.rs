@@ -257,10 +257,9 @@ impl Run {
                 }
                 None if buyer.rests > 0 => self.buyers[place].rests -= 1,
                 None => {
-                    self.sell(place, now + span).await?;
-                    let buyer = &self.buyers[place];
                     self.book.begin(&buyer.native.name, &buyer.parts, Some(now + span));
                     begun.push(buyer.native.name.clone());
+                    self.sell(place, now + span).await?;
                 }
                 // Not so near the end that it may come first.
                 Some(until) if until < now + 1800 && until > now + 60 && roll < 40 => {
