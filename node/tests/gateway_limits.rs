@@ -123,3 +123,66 @@ fn a_soft_limit_of_open_files_is_raised_at_the_start() {
     assert!(!said.iter().any(|line| line.contains("connections instead of")), "{said:#?}");
     daemon.end();
 }
+
+/// What a process takes of the memory, bytes.
+#[cfg(target_os = "linux")]
+fn memory(process: &Process) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() * 1024
+}
+
+/// A stream of events that has begun, and of which nothing more is taken.
+#[cfg(target_os = "linux")]
+fn taking_nothing(daemon: &Daemon, key: &str, path: &str) -> TcpStream {
+    let mut lazy = TcpStream::connect(daemon.authority()).unwrap();
+    lazy.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!(
+        "GET {path}/subscribe?events=true&partitions=0,0,1,2,0 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n"
+    );
+    lazy.write_all(head.as_bytes()).unwrap();
+    let mut begun = [0; 12];
+    lazy.read_exact(&mut begun).unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 200");
+    lazy
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn readers_that_take_nothing_cost_a_few_megabytes_each_and_learn_later_what_they_lost_and_others_lose_nothing() {
+    const READERS: usize = 8;
+    const MESSAGES: usize = 24;
+    const LARGE: usize = 900_000;
+    // What waits, and the message that is being sent, in some copies.
+    const COSTS: usize = (4 << 20) + 4 * LARGE;
+    let (home, path, [key]) = home("write_timeout = \"1h\"", ["reader"]);
+    let daemon = Daemon::start(&home, &[]);
+    let large = format!("@{}", home.file("large.txt", &vec![b'x'; LARGE]).display());
+    let publish = || drop(daemon.with(&key, &path, &["-H", "Content-Type: text/plain", "--data-binary", &large]).ok());
+    publish();
+    let mut lazy: Vec<TcpStream> = (0..READERS).map(|_| taking_nothing(&daemon, &key, &path)).collect();
+    let live = daemon.follow(&key, &format!("{path}/subscribe"));
+    let before = memory(&daemon.process);
+    for n in 0..MESSAGES {
+        publish();
+        daemon.with(&key, &path, &["-H", "Content-Type: application/json", "-d", &n.to_string()]).ok();
+        let payload = format!("\"payload\":{n}}}");
+        // The newest first: the others are long.
+        live.stdout
+            .wait(&payload, |lines| lines.iter().rev().take(8).any(|line| line.ends_with(&payload)).then_some(()));
+    }
+    let grown = memory(&daemon.process).saturating_sub(before);
+    let most = (READERS * COSTS) as u64;
+    assert!(most * 2 < (READERS * MESSAGES * LARGE) as u64, "what is waiting would not show");
+    assert!(grown < most, "{grown} bytes more, of {most}");
+    assert_eq!(live.stdout.all().iter().filter(|line| line.len() > LARGE).count(), MESSAGES);
+
+    let mut told = String::new();
+    let mut lines = std::io::BufReader::new(lazy.remove(0));
+    while !told.contains("\"event\":\"gap\"") {
+        told.clear();
+        let read = std::io::BufRead::read_line(&mut lines, &mut told);
+        assert!(read.is_ok_and(|bytes| bytes > 0), "it ends without");
+    }
+    daemon.end();
+}

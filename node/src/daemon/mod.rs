@@ -38,7 +38,9 @@ use crate::data_dir::DataDir;
 use crate::descriptors;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::gateway::{self, Board, Bounds, Crowd, Door, Gateway, Limits, MqttDoor, MqttLimits, Readiness, Settings};
+use crate::gateway::{
+    self, Board, Bounds, Crowd, Door, Gateway, Limits, MqttDoor, MqttLimits, Readers, Readiness, Settings,
+};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::session::Session;
@@ -87,6 +89,7 @@ pub(crate) async fn run(
         },
         journal: gateway::Journal::default(),
         known: gateway::Known::default(),
+        readers: Readers::default(),
         stopping,
         work: TaskTracker::new(),
     });

@@ -1,10 +1,11 @@
 //! Messages and events of a subscription as lines of JSON, until it ends, the key is revoked or the node stops.
 
-use futures::{Stream, StreamExt, future, stream};
+use futures::{Stream, StreamExt, future};
 use veilcast::client::{Delivery, Subscription};
 
 use super::Gateway;
 use super::caller::Caller;
+use super::readers::Share;
 use crate::commands::subscribe::{events, print};
 
 /// One thing to tell.
@@ -34,16 +35,25 @@ impl Line {
     }
 }
 
-/// What a subscription brings. While nobody takes it the subscription's own bounded queue fills, and beyond that messages are
-/// lost with a gap that is told.
+/// A subscription, and its share of what may wait for those who read.
+pub(super) struct Live {
+    pub(super) subscription: Subscription,
+    pub(super) share: Share,
+}
+
+/// What a subscription brings. While nobody takes it the subscription's share fills, and beyond that messages are lost with a gap
+/// that is told.
 pub(super) fn lines(
-    subscriptions: Vec<Subscription>,
+    live: Live,
     with_events: bool,
     gateway: Gateway,
     caller: Caller,
 ) -> impl Stream<Item = Line> + Send + 'static {
-    let all = stream::select_all(subscriptions);
-    let lines = all.filter_map(move |delivery| future::ready(Line::of(&delivery, with_events)));
+    let Live { subscription, share } = live;
+    let lines = subscription.filter_map(move |delivery| {
+        let _held = &share;
+        future::ready(Line::of(&delivery, with_events))
+    });
     lines.take_until(Box::pin(async move {
         caller.ends(&gateway).await;
     }))

@@ -20,6 +20,7 @@ use super::caller::Caller;
 use super::error::ApiError;
 use super::known::partitions;
 use super::params::{At, Params, moment, partition, stream};
+use super::readers::Share;
 use super::routes::Routes;
 use crate::api_key::Verb;
 use crate::commands::subscribe::{events, print};
@@ -90,7 +91,10 @@ async fn read(
     let publisher = publisher.map_err(|_| ApiError::bad("publisherId is an address, 0x and 40 hex digits"))?;
     let replay = publisher.map_or(replay, |publisher| replay.publisher(publisher));
     let part = stream.part(Partition::Number(number).number(partitions(&gateway, &stream).await?)?)?;
-    let mut reading = Reading { subscription: gateway.client.resend_part(&part, replay).await?, events: what.events };
+    let share = gateway.readers.share();
+    let options = share.options().partitions([part.number()]);
+    let subscription = gateway.client.resend_with(&stream, replay, &options).await?;
+    let mut reading = Reading { subscription, _share: share, events: what.events };
     let first = tokio::select! {
         first = reading.first() => first?,
         _ = caller.ends(&gateway) => return Err(ApiError::stopping()),
@@ -128,6 +132,7 @@ fn until<T: Send>(
 
 struct Reading {
     subscription: Subscription,
+    _share: Share,
     events: bool,
 }
 

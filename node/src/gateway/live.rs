@@ -12,12 +12,12 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use veilcast::client::{Replay, Subscription};
+use veilcast::client::Replay;
 use veilcast::{Partition, StreamId};
 
 use super::caller::{Caller, is_upgrade};
 use super::error::ApiError;
-use super::feed::{self, Line};
+use super::feed::{self, Line, Live};
 use super::params::{At, Params, partition, stream};
 use super::routes::Routes;
 use super::{Gateway, history, known, socket};
@@ -64,16 +64,16 @@ async fn subscribe(
     if is_upgrade(&headers) {
         let upgrade = upgrade.map_err(|_| socket::needed())?;
         caller.stays()?;
-        let subscriptions = subscriptions(&gateway, &stream, &what).await?;
-        return Ok(socket::subscribe(upgrade, gateway, caller, subscriptions, what.events));
+        let live = subscription(&gateway, &stream, &what).await?;
+        return Ok(socket::subscribe(upgrade, gateway, caller, live, what.events));
     }
     if !accepts_events(&headers) {
         let message = "ask with Accept: text/event-stream, or for a WebSocket";
         return Err(ApiError::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", message));
     }
     caller.stays()?;
-    let subscriptions = subscriptions(&gateway, &stream, &what).await?;
-    let lines = feed::lines(subscriptions, what.events, gateway, caller).map(|line| Ok::<_, Infallible>(event(line)));
+    let live = subscription(&gateway, &stream, &what).await?;
+    let lines = feed::lines(live, what.events, gateway, caller).map(|line| Ok::<_, Infallible>(event(line)));
     let mut response = Sse::new(lines).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
@@ -86,25 +86,20 @@ fn event(line: Line) -> Event {
     }
 }
 
-async fn subscriptions(gateway: &Gateway, stream: &StreamId, what: &What) -> Result<Vec<Subscription>, ApiError> {
-    let (client, count) = (&gateway.client, known::partitions(gateway, stream).await?);
-    let Some(partitions) = &what.partitions else {
-        return Ok(vec![match what.last {
-            None => client.subscribe(stream).await?,
-            Some(n) => client.subscribe_from(stream, Replay::last(n)).await?,
-        }]);
-    };
-    // Each once, however often it is named: every subscription has queues of its own.
-    let numbers: BTreeSet<u32> = partitions.split(',').map(partition).collect::<Result<_, _>>()?;
-    let mut all = Vec::with_capacity(numbers.len());
-    for number in numbers {
-        let part = stream.part(Partition::Number(number).number(count)?)?;
-        all.push(match what.last {
-            None => client.subscribe_part(&part).await?,
-            Some(n) => client.subscribe_part_from(&part, Replay::last(n)).await?,
-        });
+/// One, whatever is named: each has queues of its own.
+async fn subscription(gateway: &Gateway, stream: &StreamId, what: &What) -> Result<Live, ApiError> {
+    let count = known::partitions(gateway, stream).await?;
+    let share = gateway.readers.share();
+    let mut options = share.options();
+    if let Some(named) = &what.partitions {
+        let numbers = named.split(',').map(partition).collect::<Result<BTreeSet<u32>, _>>()?;
+        for number in &numbers {
+            Partition::Number(*number).number(count)?;
+        }
+        options.partitions = Some(numbers);
     }
-    Ok(all)
+    let subscription = gateway.client.subscribe_with(stream, what.last.map(Replay::last), &options).await?;
+    Ok(Live { subscription, share })
 }
 
 fn accepts_events(headers: &HeaderMap) -> bool {

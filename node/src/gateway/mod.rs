@@ -27,6 +27,7 @@ mod openapi;
 mod params;
 mod permissions;
 mod publish;
+mod readers;
 mod routes;
 mod slow;
 mod socket;
@@ -53,6 +54,7 @@ pub(crate) use self::keys::report;
 pub(crate) use self::known::Known;
 pub(crate) use self::listener::{Door, Limits};
 pub(crate) use self::mqtt::{Door as MqttDoor, Limits as MqttLimits};
+pub(crate) use self::readers::Readers;
 pub(crate) use self::status::Readiness;
 use crate::api_key::ApiKeys;
 use crate::args::Registry;
@@ -81,6 +83,8 @@ pub(crate) struct Shared {
     pub(crate) journal: Journal,
     /// Streams that were found.
     pub(crate) known: Known,
+    /// What may wait for those who read.
+    pub(crate) readers: Readers,
     /// Turns true when the node stops.
     pub(crate) stopping: watch::Receiver<bool>,
     /// What must be finished before it has stopped.

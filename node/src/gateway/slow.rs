@@ -1,5 +1,6 @@
 //! A connection whose other side must take what is sent to it, some of it at least, within a limit. Whatever is written to it, an
-//! answer, a stream or a WebSocket, a client that reads nothing is cut off, and holds no more than what its socket holds.
+//! answer, a stream or a WebSocket, a client that reads nothing is cut off. Until then it costs its share of what may wait for
+//! readers (`readers`), the message that is being sent to it, and what its socket holds.
 
 use std::io;
 use std::pin::Pin;

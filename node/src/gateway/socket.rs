@@ -9,19 +9,21 @@ use axum::response::Response;
 use futures::StreamExt;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use veilcast::Payload;
-use veilcast::client::Subscription;
 
 use super::Gateway;
 use super::caller::Caller;
 use super::error::ApiError;
-use super::feed;
+use super::feed::{self, Live};
 use super::publish::Destination;
 
 /// How often a ping is sent, and how many may stay without any sign of life.
 const PING: Duration = Duration::from_secs(20);
 const SILENT: u32 = 3;
-/// What is collected before it is written, and what may wait in all, bytes; beyond, sending waits.
+/// What is collected before it is written, bytes. Beyond this sending waits, and one message at a time is on its way.
 const BUFFER: usize = 64 * 1024;
+/// By how much a payload may grow when it is written as JSON, where a character can become `\u0000`, and what stands beside it.
+const IN_JSON: usize = 6;
+const BESIDE: usize = 16 * 1024;
 
 /// That this is for WebSockets.
 pub(super) fn needed() -> ApiError {
@@ -31,7 +33,7 @@ pub(super) fn needed() -> ApiError {
 fn bounded(upgrade: WebSocketUpgrade, gateway: &Gateway) -> WebSocketUpgrade {
     let largest = gateway.settings.max_body;
     let upgrade = upgrade.max_message_size(largest).max_frame_size(largest).write_buffer_size(BUFFER);
-    upgrade.max_write_buffer_size(BUFFER + 4 * largest)
+    upgrade.max_write_buffer_size(BUFFER + BESIDE + IN_JSON * largest)
 }
 
 /// One frame in is one message: text that is JSON as JSON, other text as text, bytes as bytes. Each is answered by a frame, in their
@@ -48,12 +50,12 @@ pub(super) fn subscribe(
     upgrade: WebSocketUpgrade,
     gateway: Gateway,
     caller: Caller,
-    subscriptions: Vec<Subscription>,
+    live: Live,
     with_events: bool,
 ) -> Response {
     let work = gateway.work.clone();
     bounded(upgrade, &gateway).on_upgrade(move |socket| {
-        let lines = feed::lines(subscriptions, with_events, gateway.clone(), caller);
+        let lines = feed::lines(live, with_events, gateway.clone(), caller);
         work.track_future(async move { Talk::new(socket).subscribe(lines).await })
     })
 }

@@ -1,5 +1,6 @@
 //! What a client is told at start. `Default` is the recommended deployment.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::audit::AuditLimits;
@@ -87,7 +88,7 @@ pub struct ClientConfig {
     pub rekey_on_end: bool,
     /// Grants that end within so long of each other are shut out by one rekey, if no message comes first: 1 s.
     pub end_window: Duration,
-    /// Messages queued for a subscription's application.
+    /// Messages queued for a subscription's application; their bytes are bounded by [`IntakeLimits::untaken_bytes`].
     pub subscription_queue: usize,
     /// What happens when that queue is full.
     pub slow_reader: SlowReader,
@@ -147,6 +148,36 @@ impl Default for ClientConfig {
             intake: IntakeLimits::default(),
             network: NetworkLimits::default(),
         }
+    }
+}
+
+/// What of a stream is read, and how much of it may wait. `Default` is all, as [configured](ClientConfig::intake).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReadOptions {
+    /// Partitions by their numbers; `None`: all there are.
+    pub partitions: Option<BTreeSet<u32>>,
+    /// Most bytes of messages that wait for the application. For keys, and for messages before them, no more wait either, or 4 MiB
+    /// where this is less. Never more than configured.
+    pub untaken_bytes: Option<usize>,
+}
+
+impl ReadOptions {
+    /// These partitions only.
+    #[must_use]
+    pub fn partitions(self, numbers: impl IntoIterator<Item = u32>) -> Self {
+        Self { partitions: Some(numbers.into_iter().collect()), ..self }
+    }
+
+    /// No more bytes than this: for one program that reads for many, some of whom may be slow. A message that is larger still
+    /// passes, alone.
+    #[must_use]
+    pub fn untaken_bytes(self, bytes: usize) -> Self {
+        Self { untaken_bytes: Some(bytes), ..self }
+    }
+
+    pub(super) fn limits(&self, configured: IntakeLimits) -> IntakeLimits {
+        self.untaken_bytes.map_or(configured, |bytes| configured.within(bytes))
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) struct Gaps {
     shared: Arc<Shared>,
     stream: StreamId,
     strategy: GapFill,
+    /// Most bytes of messages that fill one.
+    most: usize,
     /// Those that are looked into; dropping the sender ends it.
     open: Vec<(Missing, oneshot::Sender<()>)>,
     /// `None` until they were looked for.
@@ -68,9 +70,10 @@ pub(super) struct Gaps {
 }
 
 impl Gaps {
-    pub(super) fn new(shared: Arc<Shared>, stream: StreamId, strategy: GapFill) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, stream: StreamId, strategy: GapFill, most: usize) -> Self {
         let depots = watch::Sender::new(None);
-        Self { shared, stream, strategy, open: Vec::new(), depots, looked: None, work: FuturesUnordered::new() }
+        let (open, most) = (Vec::new(), most.min(MOST_BYTES));
+        Self { shared, stream, strategy, most, open, depots, looked: None, work: FuturesUnordered::new() }
     }
 
     /// Whether [`Gaps::next`] will bring anything.
@@ -92,8 +95,14 @@ impl Gaps {
             if self.open.iter().all(|(open, _)| *open != gap) {
                 self.look();
                 let (keep, dropped) = oneshot::channel();
-                let filling =
-                    fill(self.shared.clone(), self.stream.clone(), self.depots.subscribe(), gap.clone(), tries);
+                let filling = fill(
+                    self.shared.clone(),
+                    self.stream.clone(),
+                    self.depots.subscribe(),
+                    gap.clone(),
+                    tries,
+                    self.most,
+                );
                 self.open.push((gap, keep));
                 self.work.push(Box::pin(async move {
                     tokio::select! {
@@ -136,13 +145,14 @@ async fn fill(
     mut depots: watch::Receiver<Option<Vec<Depot>>>,
     gap: Missing,
     tries: u32,
+    most: usize,
 ) -> Vec<Verified<MessageContent>> {
     for attempt in 0..tries {
         // It may only have come by a longer way; and a storage node has to store it first.
         tokio::time::sleep(if attempt == 0 { FILL_AFTER } else { FILL_AGAIN }).await;
         let Ok(known) = depots.wait_for(Option::is_some).await.map(|known| known.clone()) else { break };
         let Some(known) = known.filter(|known| !known.is_empty()) else { break };
-        let found = read(&shared, &stream, known, &gap).await;
+        let found = read(&shared, &stream, known, &gap, most).await;
         if !found.is_empty() {
             return found;
         }
@@ -156,12 +166,14 @@ async fn read(
     stream: &StreamId,
     depots: Vec<Depot>,
     gap: &Missing,
+    most: usize,
 ) -> Vec<Verified<MessageContent>> {
     let (publisher, chain) = gap.chain;
     let replay = Replay::range(gap.after.timestamp, gap.until.timestamp).chain(publisher, chain);
-    let (feed, mut fed) = bounded::channel(PAGES, PAGES_BYTES);
+    let (feed, mut fed) = bounded::channel(PAGES, most.min(PAGES_BYTES));
     let (parts, depots) = (vec![gap.part.clone()], Some(depots));
-    let reading = replaying::history(shared.clone(), Plan { stream: stream.clone(), parts, replay, depots, feed });
+    let plan = Plan { stream: stream.clone(), parts, replay, depots, feed, held_back: most };
+    let reading = replaying::history(shared.clone(), plan);
     let taking = async {
         let (mut found, mut bytes): (Vec<Verified<MessageContent>>, _) = (Vec::new(), 0);
         while let Some(fed) = fed.recv().await {
@@ -172,7 +184,7 @@ async fn read(
                 Feed::Tell(_) => {}
                 Feed::End => break,
             }
-            if found.len() >= MOST || bytes >= MOST_BYTES {
+            if found.len() >= MOST || bytes >= most {
                 break;
             }
         }

@@ -74,7 +74,7 @@ use bytes::Bytes;
 use veilcast_key_store::{GroupKey, KeyId, KeyOrigin, TimeRange};
 
 pub use builder::ClientBuilder;
-pub use config::{ClientConfig, GapFill, KeySource, SlowReader, StreamOptions};
+pub use config::{ClientConfig, GapFill, KeySource, ReadOptions, SlowReader, StreamOptions};
 pub use error::ClientError;
 pub use fetching::{FetchEvent, FetchProgress, KeyFetch, MissedDevice};
 pub use forecasting::UpdateForecast;
@@ -97,6 +97,7 @@ use crate::message::{Message, Payload};
 use crate::permission::{LocalRegistry, Period, Permission};
 use crate::publisher::{GivenKey, Holder, KeyPolicy};
 use crate::stream::{Partition, StreamId, StreamPart};
+use crate::subscriber::IntakeLimits;
 use crate::time::Timestamp;
 use crate::wire::{MessageRef, Verified};
 use shared::{Shared, blocking};
@@ -291,7 +292,7 @@ impl Client {
     /// that nothing here resolves; [`ClientError::Network`]; [`ClientError::NotPermitted`] while the permission source cannot be asked.
     pub async fn subscribe(&self, stream: &StreamId) -> Result<Subscription, ClientError> {
         let parts = self.parts_of(stream).await?;
-        subscribing::subscribe(&self.shared, stream.clone(), parts).await
+        subscribing::subscribe(&self.shared, stream.clone(), parts, self.limits()).await
     }
 
     async fn parts_of(&self, stream: &StreamId) -> Result<Vec<StreamPart>, ClientError> {
@@ -312,7 +313,7 @@ impl Client {
     /// [`ClientError::NoStream`], [`ClientError::Network`].
     pub async fn subscribe_part(&self, part: &StreamPart) -> Result<Subscription, ClientError> {
         self.may_exist(part.stream()).await?;
-        subscribing::subscribe(&self.shared, part.stream().clone(), vec![part.clone()]).await
+        subscribing::subscribe(&self.shared, part.stream().clone(), vec![part.clone()], self.limits()).await
     }
 
     /// One that may be on record where this client cannot look, or cannot look now, is none that does not exist.
@@ -331,7 +332,7 @@ impl Client {
     /// As [`Client::subscribe`].
     pub async fn subscribe_from(&self, stream: &StreamId, replay: Replay) -> Result<Subscription, ClientError> {
         let parts = self.parts_of(stream).await?;
-        subscribing::subscribe_from(&self.shared, stream.clone(), parts, replay).await
+        subscribing::subscribe_from(&self.shared, stream.clone(), parts, replay, self.limits()).await
     }
 
     /// Reads stored messages alone: the subscription ends behind the last one, after
@@ -343,7 +344,7 @@ impl Client {
     /// [`ClientError::NoStorage`] when no storage node of the stream is found; as [`Client::subscribe`].
     pub async fn resend(&self, stream: &StreamId, replay: Replay) -> Result<Subscription, ClientError> {
         let parts = self.parts_of(stream).await?;
-        subscribing::resend(&self.shared, stream.clone(), parts, replay).await
+        subscribing::resend(&self.shared, stream.clone(), parts, replay, self.limits()).await
     }
 
     /// [`Client::resend`] of one partition.
@@ -352,7 +353,7 @@ impl Client {
     /// As [`Client::resend`].
     pub async fn resend_part(&self, part: &StreamPart, replay: Replay) -> Result<Subscription, ClientError> {
         self.may_exist(part.stream()).await?;
-        subscribing::resend(&self.shared, part.stream().clone(), vec![part.clone()], replay).await
+        subscribing::resend(&self.shared, part.stream().clone(), vec![part.clone()], replay, self.limits()).await
     }
 
     /// [`Client::subscribe_from`] of one partition.
@@ -361,7 +362,49 @@ impl Client {
     /// As [`Client::subscribe_from`].
     pub async fn subscribe_part_from(&self, part: &StreamPart, replay: Replay) -> Result<Subscription, ClientError> {
         self.may_exist(part.stream()).await?;
-        subscribing::subscribe_from(&self.shared, part.stream().clone(), vec![part.clone()], replay).await
+        subscribing::subscribe_from(&self.shared, part.stream().clone(), vec![part.clone()], replay, self.limits())
+            .await
+    }
+
+    /// [`Client::subscribe`] or, with a `replay`, [`Client::subscribe_from`]: one subscription to what the options say.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`]; [`ClientError::StreamId`] for a partition that no stream has.
+    pub async fn subscribe_with(
+        &self,
+        stream: &StreamId,
+        replay: Option<Replay>,
+        options: &ReadOptions,
+    ) -> Result<Subscription, ClientError> {
+        let (parts, limits) = (self.parts_told(stream, options).await?, options.limits(self.limits()));
+        match replay {
+            None => subscribing::subscribe(&self.shared, stream.clone(), parts, limits).await,
+            Some(replay) => subscribing::subscribe_from(&self.shared, stream.clone(), parts, replay, limits).await,
+        }
+    }
+
+    /// [`Client::resend`] of what the options say.
+    ///
+    /// # Errors
+    /// As [`Client::resend`]; [`ClientError::StreamId`] for a partition that no stream has.
+    pub async fn resend_with(
+        &self,
+        stream: &StreamId,
+        replay: Replay,
+        options: &ReadOptions,
+    ) -> Result<Subscription, ClientError> {
+        let (parts, limits) = (self.parts_told(stream, options).await?, options.limits(self.limits()));
+        subscribing::resend(&self.shared, stream.clone(), parts, replay, limits).await
+    }
+
+    async fn parts_told(&self, stream: &StreamId, options: &ReadOptions) -> Result<Vec<StreamPart>, ClientError> {
+        let Some(numbers) = &options.partitions else { return self.parts_of(stream).await };
+        self.may_exist(stream).await?;
+        Ok(numbers.iter().map(|number| stream.part(*number)).collect::<Result<_, _>>()?)
+    }
+
+    fn limits(&self) -> IntakeLimits {
+        self.shared.config.intake
     }
 
     /// Reads one archived message: checks its signature and author's permission, finds its key here or asks for it.

@@ -38,6 +38,8 @@ pub(super) struct Plan {
     /// Where storage nodes were looked for already.
     pub(super) depots: Option<Vec<Depot>>,
     pub(super) feed: bounded::Sender<Feed>,
+    /// Most bytes of live messages that are held back.
+    pub(super) held_back: usize,
 }
 
 /// Reads history alone into a subscription, which ends behind it.
@@ -81,8 +83,8 @@ struct Replaying {
 
 impl Replaying {
     fn new(shared: Arc<Shared>, plan: Plan, goes_live: bool) -> Self {
-        let Plan { stream, parts, replay, depots, feed } = plan;
-        let limits = limits(&shared);
+        let Plan { stream, parts, replay, depots, feed, held_back } = plan;
+        let limits = limits(&shared, held_back);
         let core = Replayer::new(replay, parts.clone(), shared.user, goes_live, limits);
         let (worker, of) = (shared.clone(), stream.clone());
         let looking = async move {
@@ -203,12 +205,14 @@ impl Replaying {
     }
 }
 
-fn limits(shared: &Shared) -> ReplayLimits {
+fn limits(shared: &Shared, held_back: usize) -> ReplayLimits {
+    let usual = ReplayLimits::default();
     ReplayLimits {
         answer_timeout: shared.config.requester.key_request_timeout,
         live_window: shared.config.intake.live_window,
         fill_tries: shared.config.gap_fill.tries(),
-        ..ReplayLimits::default()
+        held_back_bytes: usual.held_back_bytes.min(held_back),
+        ..usual
     }
 }
 

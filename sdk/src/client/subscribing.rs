@@ -25,11 +25,8 @@ use crate::wire::{MessageContent, Verified};
 
 /// Pages of history waiting for a subscription.
 pub(super) const PAGES: usize = 4;
-/// Frames waiting for a subscription, and their bytes.
+/// Frames waiting for a subscription.
 pub(super) const FRAMES: usize = 1024;
-const FRAMES_BYTES: usize = 32 << 20;
-/// Bytes of the messages waiting for the application; how many is configured.
-pub(super) const DELIVERIES_BYTES: usize = 64 << 20;
 
 /// What a subscription brings.
 #[derive(Clone, Debug)]
@@ -116,8 +113,9 @@ pub(super) async fn subscribe(
     shared: &Arc<Shared>,
     stream: StreamId,
     parts: Vec<StreamPart>,
+    limits: IntakeLimits,
 ) -> Result<Subscription, ClientError> {
-    let subscription = start(shared, stream, parts.clone(), Vec::new(), shared.config.intake)?;
+    let subscription = start(shared, stream, parts.clone(), Vec::new(), limits)?;
     for part in &parts {
         shared.network.join(&part.topic()).await?;
     }
@@ -130,18 +128,20 @@ pub(super) async fn subscribe_from(
     stream: StreamId,
     parts: Vec<StreamPart>,
     replay: Replay,
+    limits: IntakeLimits,
 ) -> Result<Subscription, ClientError> {
     // Stored messages are of any age. Live ones of a chain that nobody met are looked at before they come here.
-    let gap_wait = shared.config.gap_fill.wait(&shared.config.intake);
-    let limits = IntakeLimits { live_window: Duration::MAX, gap_wait, ..shared.config.intake };
-    let (live, lived) = bounded::channel(FRAMES, FRAMES_BYTES);
+    let gap_wait = shared.config.gap_fill.wait(&limits);
+    let limits = IntakeLimits { live_window: Duration::MAX, gap_wait, ..limits };
+    let held_back = limits.incoming_bytes();
+    let (live, lived) = bounded::channel(FRAMES, held_back);
     let (subscription, feed) =
         begin(shared, stream.clone(), parts.clone(), Vec::new(), limits, Kind::PastThenLive, Some(live))?;
     for part in &parts {
         shared.network.join(&part.topic()).await?;
     }
     // Storage nodes are looked for while live messages are held back already.
-    let plan = Plan { stream, parts, replay, depots: None, feed };
+    let plan = Plan { stream, parts, replay, depots: None, feed, held_back };
     shared.spawn(replaying::then_live(shared.clone(), plan, lived));
     Ok(subscription)
 }
@@ -152,6 +152,7 @@ pub(super) async fn resend(
     stream: StreamId,
     parts: Vec<StreamPart>,
     replay: Replay,
+    limits: IntakeLimits,
 ) -> Result<Subscription, ClientError> {
     let depots = depots::find(shared, &stream).await;
     if depots.is_empty() {
@@ -159,9 +160,10 @@ pub(super) async fn resend(
     }
     // Of any age, in order already; what is missing was looked for elsewhere before it comes here.
     let (join_wait, gap_wait, live_window) = (Duration::ZERO, Duration::ZERO, Duration::MAX);
-    let limits = IntakeLimits { join_wait, gap_wait, live_window, ..shared.config.intake };
+    let limits = IntakeLimits { join_wait, gap_wait, live_window, ..limits };
     let (subscription, feed) = begin(shared, stream.clone(), Vec::new(), Vec::new(), limits, Kind::Past, None)?;
-    let plan = Plan { stream, parts, replay, depots: Some(depots), feed };
+    let held_back = limits.incoming_bytes();
+    let plan = Plan { stream, parts, replay, depots: Some(depots), feed, held_back };
     shared.spawn(replaying::history(shared.clone(), plan));
     Ok(subscription)
 }
@@ -188,12 +190,12 @@ pub(super) fn begin(
     live: Option<bounded::Sender<Feed>>,
 ) -> Result<(Subscription, bounded::Sender<Feed>), ClientError> {
     let (feed, frames) = match kind {
-        Kind::Live => bounded::channel(FRAMES, FRAMES_BYTES),
-        Kind::Past | Kind::PastThenLive => bounded::channel(PAGES, FRAMES_BYTES),
+        Kind::Live => bounded::channel(FRAMES, limits.incoming_bytes()),
+        Kind::Past | Kind::PastThenLive => bounded::channel(PAGES, limits.incoming_bytes()),
     };
     let messages = live.unwrap_or_else(|| feed.clone());
     let (keys, news) = mpsc::channel(READER_KEYS);
-    let (deliver, deliveries) = bounded::channel(shared.config.subscription_queue, DELIVERIES_BYTES);
+    let (deliver, deliveries) = bounded::channel(shared.config.subscription_queue, limits.delivered_bytes());
     shared.add_reader(Reader { stream: stream.clone(), parts: parts.clone(), messages, keys })?;
     let reading = Reading::new(shared.clone(), stream, limits, kind);
     // Not cut off at the stop: what has arrived is still handed over.

@@ -54,9 +54,32 @@ pub struct IntakeLimits {
     pub given_up_for: Duration,
     /// Keys held ready; others are found in the store again.
     pub keys: NonZeroUsize,
+    /// Bytes of messages that wait for the application to take them, on their whole way to it, beside one that is larger than its
+    /// part of this.
+    pub untaken_bytes: usize,
 }
 
 impl IntakeLimits {
+    /// Room for some of the largest messages: one that waits alone for its key is not dropped for its size.
+    const HELD_LEAST: usize = 4 << 20;
+
+    /// The same with no more bytes than this waiting for the application, and for keys and earlier messages no more than this or
+    /// 4 MiB.
+    pub(crate) fn within(self, bytes: usize) -> Self {
+        let held_bytes = self.held_bytes.min(bytes.max(Self::HELD_LEAST));
+        Self { held_bytes, untaken_bytes: self.untaken_bytes.min(bytes), ..self }
+    }
+
+    /// Of the bytes that wait for the application: those that nobody has looked at yet, and as many that were.
+    pub(crate) fn incoming_bytes(&self) -> usize {
+        self.untaken_bytes / 4
+    }
+
+    /// Of the bytes that wait for the application: those within its reach.
+    pub(crate) fn delivered_bytes(&self) -> usize {
+        self.untaken_bytes / 2
+    }
+
     /// Whether this is half of what may be held: time for whoever need not hurry to wait until some is settled.
     pub fn is_half(&self, held: Held) -> bool {
         held.messages > 0 && (held.messages * 2 >= self.parked || held.bytes * 2 >= self.held_bytes)
@@ -79,6 +102,7 @@ impl Default for IntakeLimits {
             permission_wait: Duration::from_secs(60),
             given_up_for: Duration::from_secs(600),
             keys: KEYS,
+            untaken_bytes: 128 << 20,
         }
     }
 }

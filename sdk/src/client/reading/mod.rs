@@ -23,7 +23,7 @@ use super::incoming::{Incoming, Item};
 use super::metrics::Parking;
 use super::shared::Shared;
 use super::stats::count;
-use super::subscribing::{DELIVERIES_BYTES, Delivery, Feed, KeyNews, Kind, leave};
+use super::subscribing::{Delivery, Feed, KeyNews, Kind, leave};
 use crate::exchange::Bucket;
 use crate::identity::UserId;
 use crate::permission::Permission;
@@ -85,7 +85,7 @@ impl Reading {
         let strategy = if kind == Kind::Live { shared.config.gap_fill } else { GapFill::Off };
         Self {
             checks: Checks::new(shared.clone(), stream.clone()),
-            gaps: Gaps::new(shared.clone(), stream.clone(), strategy),
+            gaps: Gaps::new(shared.clone(), stream.clone(), strategy, limits.incoming_bytes()),
             parking: shared.meters.parking(),
             shared,
             stream,
@@ -199,7 +199,9 @@ impl Reading {
     /// Of the past some lies ready, so that its keys are asked for ahead.
     fn looks_further(&self) -> bool {
         let has_room = match self.in_the_past {
-            true => self.incoming.len() < AHEAD && self.incoming.bytes() < AHEAD_BYTES,
+            true => {
+                self.incoming.len() < AHEAD && self.incoming.bytes() < AHEAD_BYTES.min(self.limits.incoming_bytes())
+            }
             false => self.incoming.is_empty(),
         };
         has_room && !self.ending && self.seam.is_none() && self.has_room()
@@ -229,7 +231,7 @@ impl Reading {
 
     /// Whether the application keeps up.
     fn has_room(&self) -> bool {
-        self.ready.len() < self.room && self.ready_bytes < DELIVERIES_BYTES
+        self.ready.len() < self.room && self.ready_bytes < self.limits.incoming_bytes()
     }
 
     /// Whether half of what may wait does: for keys, for what comes before it, and for word of its author. The past waits then,

@@ -4,7 +4,7 @@ use super::*;
 use crate::cipher::{MessageCipher, wrap_next};
 use crate::client::shared::lock;
 use crate::client::subscribing::{FRAMES, PAGES, Subscription, begin, start};
-use crate::client::{Client, ClientConfig};
+use crate::client::{Client, ClientConfig, ReadOptions};
 use crate::identity::Identity;
 use crate::key_ring::{self, RingPrefix};
 use crate::message::{Draft, Message, Payload, compose};
@@ -275,6 +275,40 @@ async fn a_permission_source_that_answers_late_loses_nothing_of_a_long_history()
         taken_unchecked <= limits.parked / 2 + AHEAD + (PAGES + 2) * PAGE,
         "{taken_unchecked} taken in, and none checked"
     );
+    alone.client.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_application_does_not_take_is_bounded_in_bytes_by_its_options_and_a_message_larger_than_all_passes() {
+    const BYTES: usize = 64 << 10;
+    let alone = Alone::start().await;
+    alone.knows_its_publisher().await;
+    let (shared, publisher) = (&alone.client.shared, alone.writer(1).user());
+    let scope = crate::scope(publisher, &alone.stream);
+    alone.store.add(&scope, &key(0), NOW.as_millis(), None, KeyOrigin::Received).unwrap();
+    for bytes in [BYTES, 1] {
+        let mut writer = alone.writer(1);
+        let limits = ReadOptions::default().untaken_bytes(bytes).limits(shared.config.intake);
+        let (mut reads, feed) =
+            begin(shared, alone.stream.clone(), Vec::new(), Vec::new(), limits, Kind::Live, None).unwrap();
+        let mut taken_in = 0;
+        for _ in 0..1000 {
+            let fed = Feed::Messages(vec![writer.write(Some(&key(0)), Vec::new())]);
+            settled().await;
+            let Ok(room) = feed.try_reserve(fed.bytes()) else { break };
+            taken_in += 1;
+            room.send(fed);
+        }
+        let mut waited = Vec::new();
+        while waited.len() < taken_in {
+            if let Some(message @ Delivery::Message(_)) = reads.next().await {
+                waited.push(message.bytes());
+            }
+        }
+        // One on each part of the way is let through whatever there is.
+        let (all, one) = (waited.iter().sum::<usize>(), waited[0]);
+        assert!(all <= bytes + 4 * one && (taken_in < 1000), "{taken_in}: {all}");
+    }
     alone.client.stop().await;
 }
 
