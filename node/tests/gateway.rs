@@ -12,6 +12,7 @@ use common::{Daemon, Home, PATIENCE, VERBS, in_path, subscribed};
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 const USER: &str = "0x00000000000000000000000000000000000000bb";
 const JSON: [&str; 2] = ["-H", "Content-Type: application/json"];
@@ -342,6 +343,16 @@ async fn heard(
     }
 }
 
+/// The code that it is closed with.
+async fn closed(
+    socket: &mut (impl StreamExt<Item = tokio_tungstenite::tungstenite::Result<Message>> + Unpin),
+) -> CloseCode {
+    match heard(socket).await {
+        Message::Close(Some(frame)) => frame.code,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn over_websockets_messages_are_published_and_read_and_no_key_or_plaintext_is_in_any_log() {
     let house = House::open("", &["-vvv"]);
@@ -371,14 +382,14 @@ async fn over_websockets_messages_are_published_and_read_and_no_key_or_plaintext
     // Too large a frame ends its own socket, and no other.
     let mut large = socket(&house, &format!("/publish?apiKey={}", house.key)).await;
     let _ = large.send(Message::binary(vec![0; (1 << 20) + 1])).await;
-    assert!(matches!(heard(&mut large).await, Message::Close(_)));
+    assert_eq!(closed(&mut large).await, CloseCode::Size);
     publishing.send(Message::text("still here")).await.unwrap();
     assert!(heard(&mut publishing).await.to_text().unwrap().contains("timestamp"));
     heard(&mut reading).await;
 
     // A revoked key closes what it opened.
     house.home.run(&["api-key", "revoke", "root"]).ok();
-    assert!(matches!(heard(&mut reading).await, Message::Close(_)));
+    assert_eq!(closed(&mut reading).await, CloseCode::Policy);
     let stderr = house.daemon.process.stderr.clone();
     house.daemon.end();
     let log = stderr.all().join("\n");
@@ -392,7 +403,7 @@ async fn a_stop_closes_websockets_and_streams_and_waits_for_none_of_them() {
     let mut reading = socket(&house, &format!("/subscribe?apiKey={}", house.key)).await;
     let mut live = house.daemon.follow(&house.key, &format!("{}/subscribe", house.path));
     house.daemon.end();
-    assert!(matches!(heard(&mut reading).await, Message::Close(_)));
+    assert_eq!(closed(&mut reading).await, CloseCode::Away);
     live.wait();
 }
 

@@ -87,6 +87,80 @@ fn when_keys_have_taken_every_connection_the_one_with_the_most_gives_way_to_a_la
     daemon.end();
 }
 
+/// A WebSocket with nothing of a library in between, which could keep what it is to send in order.
+fn bare_socket(daemon: &Daemon, key: &str, path: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(daemon.authority()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!(
+        "GET {path}?apiKey={key} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).unwrap();
+        answer.push(byte[0]);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
+    socket
+}
+
+/// The code of the close frame that comes next, and that nothing comes behind it.
+fn close_code(mut socket: TcpStream) -> u16 {
+    let mut all = Vec::new();
+    socket.read_to_end(&mut all).unwrap();
+    assert!(all.len() > 4 && all[0] == 0x88 && usize::from(all[1]) == all.len() - 2, "{all:?}");
+    u16::from_be_bytes([all[2], all[3]])
+}
+
+#[test]
+fn a_websocket_is_told_by_a_close_code_what_was_wrong_with_what_it_sent_or_why_else_it_is_closed() {
+    let (home, path, [key]) = home("", ["writer"]);
+    let daemon = Daemon::start(&home, &[]);
+    let publish = format!("{path}/publish");
+    // Frames with a mask of zeros.
+    let large = [&[0x82, 0xff, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0][..], &vec![7; 2 << 20]].concat();
+    for (sent, code) in [
+        (large, 1009),
+        (vec![0x81, 0x82, 0, 0, 0, 0, 0xff, 0xfe], 1007),
+        // A kind of frame that there is not; a frame without mask.
+        (vec![0x83, 0x80, 0, 0, 0, 0], 1002),
+        (vec![0x81, 0x01, b'x'], 1002),
+        // Who leaves in order is answered in kind.
+        (vec![0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8], 1000),
+    ] {
+        let mut socket = bare_socket(&daemon, &key, &publish);
+        socket.write_all(&sent).unwrap();
+        assert_eq!(close_code(socket), code);
+    }
+    let open = bare_socket(&daemon, &key, &publish);
+    home.run(&["api-key", "revoke", "writer"]).ok();
+    assert_eq!(close_code(open), 1008);
+    daemon.end();
+}
+
+#[test]
+fn a_websocket_that_gives_way_is_told_to_come_again_and_one_that_is_open_at_the_stop_that_the_node_goes() {
+    let settings = "max_connections = 3\nmax_connections_per_key = 3";
+    let (home, path, [most, one, late]) = home(settings, ["most", "one", "late"]);
+    let daemon = Daemon::start(&home, &[]);
+    let [first, second] = [(); 2].map(|()| bare_socket(&daemon, &most, &format!("{path}/subscribe")));
+    let _one = following(&daemon, &one, &path, 1);
+    daemon.with(&late, &path, &JSON).ok();
+    assert_eq!(close_code(first), 1013);
+    let mut second = std::io::BufReader::new(second);
+    // What was published came first.
+    let mut frame = [0; 2];
+    second.read_exact(&mut frame).unwrap();
+    assert_eq!(frame[0], 0x81);
+    daemon.end();
+    let mut rest = Vec::new();
+    second.read_to_end(&mut rest).unwrap();
+    let close = rest.windows(4).rfind(|four| four[0] == 0x88).unwrap();
+    assert_eq!(close[2..], 1001_u16.to_be_bytes());
+}
+
 #[test]
 fn thousands_of_connections_that_say_nothing_keep_nobody_out_and_are_closed_and_few_files_leave_room_for_the_store() {
     let (home, path, [key]) = home("head_timeout = \"2s\"", ["reader"]);

@@ -122,6 +122,13 @@ impl Caller {
         Ok(self.stay.as_mut().map_or(Ok(()), Stay::live)?)
     }
 
+    /// Whoever asked may still be sending, and is to see what is said last.
+    pub(super) fn linger(&self) {
+        if let Some(stay) = &self.stay {
+            stay.seat().linger();
+        }
+    }
+
     /// Returns once the key is revoked, the node stops or the connection gives way: what is open is to be closed then.
     pub(super) async fn ends(&self, gateway: &Gateway) -> End {
         let gone = async {

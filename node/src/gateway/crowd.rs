@@ -95,6 +95,7 @@ struct Taken {
 struct Marks {
     given_up: CancellationToken,
     shown: Arc<AtomicBool>,
+    lingers: Arc<AtomicBool>,
 }
 
 /// Something open on a seat, by whoever has shown a key.
@@ -153,6 +154,15 @@ impl Seat {
     /// Returns when it is to be given up.
     pub(crate) async fn given_up(&self) {
         self.0.marks.given_up.cancelled().await;
+    }
+
+    /// Whoever is there may still be sending, and is to see what was said last.
+    pub(super) fn linger(&self) {
+        self.0.marks.lingers.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn lingers(&self) -> bool {
+        self.0.marks.lingers.load(Ordering::Relaxed)
     }
 
     /// Whether nobody has shown a key on it.

@@ -43,18 +43,22 @@ pub(super) struct Live {
 
 /// What a subscription brings. While nobody takes it the subscription's share fills, and beyond that messages are lost with a gap
 /// that is told.
-pub(super) fn lines(
+pub(super) fn lines(live: Live, with_events: bool) -> impl Stream<Item = Line> + Send + 'static {
+    let Live { subscription, share } = live;
+    subscription.filter_map(move |delivery| {
+        let _held = &share;
+        future::ready(Line::of(&delivery, with_events))
+    })
+}
+
+/// The same until the key is revoked, the node stops or the connection gives way.
+pub(super) fn lines_until(
     live: Live,
     with_events: bool,
     gateway: Gateway,
     caller: Caller,
 ) -> impl Stream<Item = Line> + Send + 'static {
-    let Live { subscription, share } = live;
-    let lines = subscription.filter_map(move |delivery| {
-        let _held = &share;
-        future::ready(Line::of(&delivery, with_events))
-    });
-    lines.take_until(Box::pin(async move {
+    lines(live, with_events).take_until(Box::pin(async move {
         caller.ends(&gateway).await;
     }))
 }

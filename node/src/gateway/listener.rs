@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::Gateway;
 use super::crowd::{Bounds, Crowd, Seat};
 use super::journal::Peer;
+use super::linger::Lingering;
 use super::slow::Impatient;
 use crate::descriptors;
 
@@ -119,7 +120,7 @@ impl<L: Listener> Door<L> {
             match self.crowd.enter() {
                 Some(seat) => {
                     let peer = L::peer(&stream);
-                    let stream = Impatient::new(stream, self.limits.write_timeout);
+                    let stream = Lingering::new(Impatient::new(stream, self.limits.write_timeout), seat.clone());
                     let serving = one(stream, peer, seat, router.clone(), gateway.clone(), self.limits, self.control);
                     served.spawn(serving);
                 }

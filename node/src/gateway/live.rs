@@ -73,7 +73,7 @@ async fn subscribe(
     }
     caller.stays()?;
     let live = subscription(&gateway, &stream, &what).await?;
-    let lines = feed::lines(live, what.events, gateway, caller).map(|line| Ok::<_, Infallible>(event(line)));
+    let lines = feed::lines_until(live, what.events, gateway, caller).map(|line| Ok::<_, Infallible>(event(line)));
     let mut response = Sse::new(lines).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)

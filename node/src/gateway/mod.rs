@@ -19,6 +19,7 @@ mod history;
 mod journal;
 mod keys;
 mod known;
+mod linger;
 mod listener;
 mod live;
 mod metrics;

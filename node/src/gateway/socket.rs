@@ -8,10 +8,11 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use futures::StreamExt;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 use veilcast::Payload;
 
 use super::Gateway;
-use super::caller::Caller;
+use super::caller::{Caller, End};
 use super::error::ApiError;
 use super::feed::{self, Live};
 use super::publish::Destination;
@@ -19,6 +20,8 @@ use super::publish::Destination;
 /// How often a ping is sent, and how many may stay without any sign of life.
 const PING: Duration = Duration::from_secs(20);
 const SILENT: u32 = 3;
+/// How long whoever is there has to be told that it is over.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// What is collected before it is written, bytes. Beyond this sending waits, and one message at a time is on its way.
 const BUFFER: usize = 64 * 1024;
 /// By how much a payload may grow when it is written as JSON, where a character can become `\u0000`, and what stands beside it.
@@ -55,8 +58,8 @@ pub(super) fn subscribe(
 ) -> Response {
     let work = gateway.work.clone();
     bounded(upgrade, &gateway).on_upgrade(move |socket| {
-        let lines = feed::lines(live, with_events, gateway.clone(), caller);
-        work.track_future(async move { Talk::new(socket).subscribe(lines).await })
+        let lines = feed::lines(live, with_events);
+        work.track_future(async move { Talk::new(socket).subscribe(&gateway, &caller, lines).await })
     })
 }
 
@@ -67,8 +70,51 @@ struct Talk {
     silent: u32,
 }
 
-/// Nobody is there any more.
-struct Gone;
+/// Why it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// Nobody is there any more, or whoever is said so.
+    Gone,
+    /// What came cannot be taken.
+    Wrong(Fault),
+    /// It is to be closed.
+    End(End),
+}
+
+/// What came and should not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    TooLarge,
+    NotText,
+    Protocol,
+}
+
+impl Over {
+    /// The close code of RFC 6455, section 7.4.1 (1013: its registry), and a word to it; `None` where nobody is told.
+    fn told(self) -> Option<(u16, &'static str)> {
+        Some(match self {
+            Self::Gone => return None,
+            Self::Wrong(Fault::TooLarge) => (close_code::SIZE, "the message is too large"),
+            Self::Wrong(Fault::NotText) => (close_code::INVALID, "text is UTF-8"),
+            Self::Wrong(Fault::Protocol) => (close_code::PROTOCOL, "this is not the WebSocket protocol"),
+            Self::End(End::Revoked) => (close_code::POLICY, "this API key was revoked"),
+            Self::End(End::Stopping) => (close_code::AWAY, "this node stops"),
+            Self::End(End::GivesWay) => (close_code::AGAIN, "too many connections; try later"),
+        })
+    }
+
+    /// Of what went wrong while something was read.
+    fn of(error: axum::Error) -> Self {
+        let error = error.into_inner().downcast::<tungstenite::Error>();
+        match error.map(|error| *error) {
+            Ok(tungstenite::Error::Capacity(_)) => Self::Wrong(Fault::TooLarge),
+            Ok(tungstenite::Error::Utf8(_)) => Self::Wrong(Fault::NotText),
+            Ok(tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Self::Gone,
+            Ok(tungstenite::Error::Protocol(_) | tungstenite::Error::AttackAttempt) => Self::Wrong(Fault::Protocol),
+            _ => Self::Gone,
+        }
+    }
+}
 
 impl Talk {
     fn new(socket: WebSocket) -> Self {
@@ -78,15 +124,22 @@ impl Talk {
     }
 
     async fn publish(mut self, gateway: &Gateway, caller: &Caller, to: &Destination) {
+        let over = self.publish_on(gateway, caller, to).await;
+        self.leave(over, caller).await;
+    }
+
+    async fn publish_on(&mut self, gateway: &Gateway, caller: &Caller, to: &Destination) -> Over {
         let ends = caller.ends(gateway);
         tokio::pin!(ends);
         loop {
+            // What ends comes first: of a key that was revoked nothing more is published.
             let heard = tokio::select! {
+                biased;
+                end = ends.as_mut() => return Over::End(end),
                 heard = self.hear() => heard,
-                _ = ends.as_mut() => break,
             };
             let payload = match heard {
-                Err(Gone) => return,
+                Err(over) => return over,
                 Ok(None) => continue,
                 Ok(Some(payload)) => payload,
             };
@@ -94,37 +147,57 @@ impl Talk {
                 Ok(done) => done,
                 Err(refused) => refused.in_json(),
             };
-            if self.say(answer.to_string()).await.is_err() {
-                return;
+            // What was published is told, if anybody takes it.
+            let said = tokio::select! {
+                biased;
+                said = self.say(answer.to_string()) => said,
+                end = ends.as_mut() => return Over::End(end),
+            };
+            if let Err(over) = said {
+                return over;
             }
         }
-        self.leave().await;
     }
 
-    async fn subscribe(mut self, lines: impl futures::Stream<Item = feed::Line>) {
+    async fn subscribe(mut self, gateway: &Gateway, caller: &Caller, lines: impl futures::Stream<Item = feed::Line>) {
         tokio::pin!(lines);
-        loop {
+        let over = {
+            let ends = caller.ends(gateway);
+            tokio::pin!(ends);
             tokio::select! {
+                biased;
+                end = ends => Over::End(end),
+                over = self.subscribe_on(lines) => over,
+            }
+        };
+        self.leave(over, caller).await;
+    }
+
+    async fn subscribe_on(&mut self, mut lines: impl futures::Stream<Item = feed::Line> + Unpin) -> Over {
+        loop {
+            let done = tokio::select! {
                 line = lines.next() => match line {
-                    Some(line) => if self.say(line.into_json()).await.is_err() { return },
-                    None => break,
+                    Some(line) => self.say(line.into_json()).await,
+                    None => return Over::End(End::Stopping),
                 },
-                heard = self.hear() => if heard.is_err() { return },
+                heard = self.hear() => heard.map(drop),
+            };
+            if let Err(over) = done {
+                return over;
             }
         }
-        self.leave().await;
     }
 
     /// The next message; `None` for what is none. Dropping the future loses nothing.
-    async fn hear(&mut self) -> Result<Option<Payload>, Gone> {
+    async fn hear(&mut self) -> Result<Option<Payload>, Over> {
         let heard = tokio::select! {
             heard = self.socket.recv() => heard,
             _ = self.pings.tick() => {
                 self.silent += 1;
                 if self.silent > SILENT {
-                    return Err(Gone);
+                    return Err(Over::Gone);
                 }
-                return self.socket.send(Message::Ping(Default::default())).await.map(|()| None).map_err(|_| Gone);
+                return self.socket.send(Message::Ping(Default::default())).await.map(|()| None).map_err(|_| Over::Gone);
             }
         };
         self.silent = 0;
@@ -132,18 +205,28 @@ impl Talk {
             Some(Ok(Message::Text(text))) => Ok(Some(payload(text))),
             Some(Ok(Message::Binary(bytes))) => Ok(Some(Payload::binary(bytes))),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
-            Some(Ok(Message::Close(_)) | Err(_)) | None => Err(Gone),
+            Some(Ok(Message::Close(_))) => {
+                // Reading on is what sends the answer to it.
+                let _ = tokio::time::timeout(FAREWELL, self.socket.recv()).await;
+                Err(Over::Gone)
+            }
+            Some(Err(error)) => Err(Over::of(error)),
+            None => Err(Over::Gone),
         }
     }
 
-    async fn say(&mut self, text: String) -> Result<(), Gone> {
-        self.socket.send(Message::Text(text.into())).await.map_err(|_| Gone)
+    async fn say(&mut self, text: String) -> Result<(), Over> {
+        self.socket.send(Message::Text(text.into())).await.map_err(|_| Over::Gone)
     }
 
-    async fn leave(mut self) {
-        let reason = Utf8Bytes::from_static("the key was revoked, or this node stops");
-        let close = Message::Close(Some(CloseFrame { code: close_code::AWAY, reason }));
-        let _ = self.socket.send(close).await;
+    async fn leave(mut self, over: Over, caller: &Caller) {
+        let Some((code, reason)) = over.told() else { return };
+        let close = Message::Close(Some(CloseFrame { code, reason: Utf8Bytes::from_static(reason) }));
+        let _ = tokio::time::timeout(FAREWELL, self.socket.send(close)).await;
+        // A stop waits for nobody.
+        if over != Over::End(End::Stopping) {
+            caller.linger();
+        }
     }
 }
 
@@ -151,5 +234,28 @@ fn payload(text: Utf8Bytes) -> Payload {
     match Payload::json_text(bytes::Bytes::copy_from_slice(text.as_bytes())) {
         Ok(json) => json,
         Err(_) => Payload::text(text.as_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_there_is_told_by_the_close_code_why_it_is_over() {
+        for (over, code) in [
+            (Over::Wrong(Fault::TooLarge), Some(1009)),
+            (Over::Wrong(Fault::NotText), Some(1007)),
+            (Over::Wrong(Fault::Protocol), Some(1002)),
+            (Over::End(End::Revoked), Some(1008)),
+            (Over::End(End::Stopping), Some(1001)),
+            (Over::End(End::GivesWay), Some(1013)),
+            (Over::Gone, None),
+        ] {
+            assert_eq!(over.told().map(|(code, _)| code), code, "{over:?}");
+            // A close frame has room for 125 bytes, two of them for the code.
+            assert!(over.told().is_none_or(|(_, reason)| reason.len() <= 123));
+        }
+        assert_eq!(Over::of(axum::Error::new(std::io::Error::other("closed"))), Over::Gone);
     }
 }

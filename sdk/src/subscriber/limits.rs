@@ -72,12 +72,12 @@ impl IntakeLimits {
 
     /// Of the bytes that wait for the application: those that nobody has looked at yet, and as many that were.
     pub(crate) fn incoming_bytes(&self) -> usize {
-        self.untaken_bytes / 4
+        (self.untaken_bytes / 4).max(1)
     }
 
     /// Of the bytes that wait for the application: those within its reach.
     pub(crate) fn delivered_bytes(&self) -> usize {
-        self.untaken_bytes / 2
+        (self.untaken_bytes / 2).max(1)
     }
 
     /// Whether this is half of what may be held: time for whoever need not hurry to wait until some is settled.

@@ -1,6 +1,6 @@
 //! `GET /overview`: the node and its streams at a glance, as far as an API key shows them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,28 +41,35 @@ pub(crate) struct Board {
 struct Last {
     facts: Facts,
     seen: Option<(Instant, Arc<Seen>)>,
-    streams: Option<(Instant, Arc<Streams>)>,
+    streams: Option<(Instant, Streams)>,
 }
 
 struct Seen {
     node: Value,
     alerts: Vec<Value>,
     figures: Figures,
-    streams: Arc<Streams>,
 }
 
-#[derive(Default)]
+/// Every stream there is, and what was asked about those that somebody looked at.
 struct Streams {
-    known: Vec<Known>,
-    /// There are more than are told.
-    more: bool,
+    all: Vec<StreamId>,
+    asked: BTreeMap<StreamId, Known>,
 }
 
 /// A stream; what is not told by anybody now is `None`.
+#[derive(Clone)]
 struct Known {
-    id: StreamId,
     partitions: Option<u32>,
     public: Option<bool>,
+    /// Nobody can tell about it now.
+    untold: bool,
+}
+
+/// What one API key shows.
+struct Shown {
+    streams: Vec<(StreamId, Known)>,
+    /// There are more than are told.
+    more: bool,
 }
 
 impl Board {
@@ -73,10 +80,10 @@ impl Board {
 }
 
 pub(super) async fn overview(State(gateway): State<Gateway>, caller: Caller) -> Result<Json<Value>, ApiError> {
-    let seen = look(&gateway).await?;
+    let (seen, shown) = look(&gateway, &caller).await?;
     let everything = caller.may_here(Verb::Admin).is_ok();
-    let streams = seen.streams.known.iter().filter(|known| caller.covers(&known.id));
-    let streams: Vec<Value> = streams.map(|known| in_json(known, &caller, &seen.figures)).collect();
+    let streams: Vec<Value> =
+        shown.streams.iter().map(|(id, known)| in_json(id, known, &caller, &seen.figures)).collect();
     Ok(Json(json!({
         "now": now().as_millis(),
         "identity": gateway.client.user().to_string(),
@@ -84,38 +91,28 @@ pub(super) async fn overview(State(gateway): State<Gateway>, caller: Caller) -> 
         "node": everything.then_some(&seen.node),
         "alerts": if everything { &seen.alerts[..] } else { &[] },
         "streams": streams,
-        "more_streams": seen.streams.more,
+        "more_streams": shown.more,
     })))
 }
 
-fn in_json(known: &Known, caller: &Caller, figures: &Figures) -> Value {
-    let may: Vec<&str> =
-        Verb::ALL.into_iter().filter(|verb| caller.may(*verb, &known.id).is_ok()).map(Verb::name).collect();
+fn in_json(id: &StreamId, known: &Known, caller: &Caller, figures: &Figures) -> Value {
+    let may: Vec<&str> = Verb::ALL.into_iter().filter(|verb| caller.may(*verb, id).is_ok()).map(Verb::name).collect();
     json!({
-        "id": known.id.as_str(),
+        "id": id.as_str(),
         "partitions": known.partitions,
         "public": known.public,
-        "messages_published": figures.with("veilcast_messages_published_total", "stream", known.id.as_str()),
+        "messages_published": figures.with("veilcast_messages_published_total", "stream", id.as_str()),
         "may": may,
     })
 }
 
 /// One looks at a time, the others take what it saw.
-async fn look(gateway: &Gateway) -> Result<Arc<Seen>, ApiError> {
+async fn look(gateway: &Gateway, caller: &Caller) -> Result<(Arc<Seen>, Shown), ApiError> {
     let mut last = gateway.board.last.lock().await;
+    let shown = show(gateway, caller, &mut last).await?;
     if let Some((_, seen)) = last.seen.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
-        return Ok(seen.clone());
+        return Ok((seen.clone(), shown));
     }
-    let streams = match last.streams.as_ref().filter(|(at, _)| at.elapsed() < STREAMS_FRESH) {
-        Some((_, streams)) => streams.clone(),
-        None => {
-            let (streams, untold) = streams(gateway).await?;
-            let streams = Arc::new(streams);
-            (last.streams, last.facts.untold) = (Some((Instant::now(), streams.clone())), untold);
-            last.facts.disk = gateway.on_disk(|shared| disk(&shared.board.folder)).await?;
-            streams
-        }
-    };
     let (figures, now) = (Figures::read(&gateway.client.metrics().encode().await), Instant::now());
     last.facts.reasons = gateway.not_ready().await;
     let unavailable = figures.with("veilcast_permission_checks_total", "outcome", "unavailable");
@@ -123,9 +120,9 @@ async fn look(gateway: &Gateway) -> Result<Arc<Seen>, ApiError> {
     last.facts.rekeys_failed.note(figures.sum("veilcast_rekeys_failed_total"), now);
     last.facts.audit_failures = figures.sum("veilcast_audit_failures_total");
     let node = node(gateway, &figures, last.facts.disk).await;
-    let seen = Arc::new(Seen { node, alerts: alerts(&last.facts, now), figures, streams });
+    let seen = Arc::new(Seen { node, alerts: alerts(&last.facts, now), figures });
     last.seen = Some((now, seen.clone()));
-    Ok(seen)
+    Ok((seen, shown))
 }
 
 async fn node(gateway: &Gateway, figures: &Figures, disk: Option<Disk>) -> Value {
@@ -152,25 +149,43 @@ async fn node(gateway: &Gateway, figures: &Figures, disk: Option<Disk>) -> Value
     })
 }
 
-/// Streams on record here, and those that this node has keys of its own of; and how many of them nobody can tell about now.
-async fn streams(gateway: &Gateway) -> Result<(Streams, usize), ApiError> {
-    let registry = gateway.registry;
-    let mut ids = gateway.on_disk(move |shared| ids(shared, registry)).await??;
-    let more = ids.len() > STREAMS;
-    ids.truncate(STREAMS);
-    let asked = stream::iter(ids).map(|id| async move {
-        let info = gateway.client.stream_info(&id).await;
-        (id, info)
-    });
-    let told: Vec<_> = asked.buffered(AT_A_TIME).collect().await;
-    let untold = told.iter().filter(|(_, info)| info.is_err()).count();
-    let known = told.into_iter().map(|(id, info)| {
-        let info = info.ok().flatten();
-        Known { id, partitions: info.as_ref().map(|info| info.partitions), public: info.map(|info| info.public) }
-    });
-    Ok((Streams { known: known.collect(), more }, untold))
+/// Those of the streams that this key is for, as many as are told, whatever others there are.
+async fn show(gateway: &Gateway, caller: &Caller, last: &mut Last) -> Result<Shown, ApiError> {
+    if last.streams.as_ref().is_none_or(|(at, _)| at.elapsed() >= STREAMS_FRESH) {
+        let registry = gateway.registry;
+        let all = gateway.on_disk(move |shared| ids(shared, registry)).await??;
+        last.facts.disk = gateway.on_disk(|shared| disk(&shared.board.folder)).await?;
+        last.streams = Some((Instant::now(), Streams { all, asked: BTreeMap::new() }));
+    }
+    let Some((_, streams)) = &mut last.streams else { return Ok(Shown { streams: Vec::new(), more: false }) };
+    let (ids, more) = first_of(&streams.all, |id| caller.covers(id));
+    let unasked = ids.iter().filter(|id| !streams.asked.contains_key(*id)).cloned().collect();
+    streams.asked.extend(ask(gateway, unasked).await);
+    last.facts.untold = streams.asked.values().filter(|known| known.untold).count();
+    let known = ids.into_iter().filter_map(|id| streams.asked.get(&id).cloned().map(|known| (id, known)));
+    Ok(Shown { streams: known.collect(), more })
 }
 
+/// The first of those that are covered, and whether there are more.
+fn first_of(all: &[StreamId], covered: impl Fn(&StreamId) -> bool) -> (Vec<StreamId>, bool) {
+    let mut covered = all.iter().filter(|id| covered(id));
+    let first = covered.by_ref().take(STREAMS).cloned().collect();
+    (first, covered.next().is_some())
+}
+
+async fn ask(gateway: &Gateway, ids: Vec<StreamId>) -> Vec<(StreamId, Known)> {
+    let asked = stream::iter(ids).map(|id| async move {
+        let (info, untold) = match gateway.client.stream_info(&id).await {
+            Ok(info) => (info, false),
+            Err(_) => (None, true),
+        };
+        let (partitions, public) = (info.as_ref().map(|info| info.partitions), info.map(|info| info.public));
+        (id, Known { partitions, public, untold })
+    });
+    asked.buffered(AT_A_TIME).collect().await
+}
+
+/// Streams on record here, and those that this node has keys of its own of.
 fn ids(shared: &Shared, registry: Registry) -> Result<Vec<StreamId>, ApiError> {
     let mut ids: BTreeSet<StreamId> = match registry {
         Registry::Kept(Kept::Local) => {
@@ -208,5 +223,15 @@ mod tests {
             assert!(disk.total > 0 && disk.free <= disk.total);
         }
         assert!(disk(Path::new("nowhere/at/all")).is_none());
+    }
+
+    #[test]
+    fn a_key_for_the_last_of_very_many_streams_sees_it_and_one_for_all_sees_the_first_and_that_there_are_more() {
+        let all: Vec<StreamId> = (0..2 * STREAMS).map(|n| StreamId::new(&format!("a.eth/{n:04}")).unwrap()).collect();
+        let last = all.last().unwrap();
+        assert_eq!(first_of(&all, |id| id == last), (vec![last.clone()], false));
+        assert_eq!(first_of(&all, |_| true), (all[..STREAMS].to_vec(), true));
+        assert_eq!(first_of(&all[..STREAMS], |_| true), (all[..STREAMS].to_vec(), false));
+        assert_eq!(first_of(&all, |_| false), (Vec::new(), false));
     }
 }
