@@ -110,7 +110,7 @@ fn bare_socket(daemon: &Daemon, key: &str, path: &str) -> TcpStream {
 fn close_code(mut socket: TcpStream) -> u16 {
     let mut all = Vec::new();
     socket.read_to_end(&mut all).unwrap();
-    assert!(all.len() > 4 && all[0] == 0x88 && usize::from(all[1]) == all.len() - 2, "{all:?}");
+    assert!(all.len() >= 4 && all[0] == 0x88 && usize::from(all[1]) == all.len() - 2, "{all:?}");
     u16::from_be_bytes([all[2], all[3]])
 }
 
