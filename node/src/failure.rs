@@ -190,6 +190,7 @@ impl Failure {
             Self::ApiKey(ApiKeyError::OfNode { .. }) => Exit::Usage,
             Self::KeyInput(error) => error.exit(),
             Self::Chain(error) => error.exit(),
+            Self::Audit(AuditCommandError::TwoForms) => Exit::Usage,
             Self::Care(error) => error.exit(),
             Self::KeyFetch(error) => error.exit(),
             Self::Registry(RegistryError::Period(_)) | Self::Grant(GrantError::Period(_)) => Exit::Usage,

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first asks for a graceful end, the second does not ask.
+//! Ctrl-C, SIGTERM and, on Linux, a terminal that goes (SIGHUP): the first asks for a graceful end, the second does not ask.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -95,7 +95,34 @@ async fn signal() {
     tokio::select! {
         () = ctrl_c() => {}
         _ = terminate.recv() => {}
+        () = hangup() => {}
     }
+}
+
+/// Returns once the terminal went; never where whoever started the process had it survive that (nohup), or this cannot be known.
+#[cfg(unix)]
+async fn hangup() {
+    use tokio::signal::unix::{SignalKind, signal};
+    // To listen ends the ignoring, so that this is asked once, and before.
+    static IGNORED: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| {
+        let status = std::fs::read_to_string("/proc/self/status");
+        status.ok().and_then(|status| ignores_hangup(&status)).unwrap_or(true)
+    });
+    match signal_unless(*IGNORED) {
+        Some(mut hangups) => drop(hangups.recv().await),
+        None => std::future::pending().await,
+    }
+
+    fn signal_unless(ignored: bool) -> Option<tokio::signal::unix::Signal> {
+        if ignored { None } else { signal(SignalKind::hangup()).ok() }
+    }
+}
+
+/// Whether a process with this `/proc/PID/status` ignores SIGHUP, the first bit of a mask in hexadecimal.
+#[cfg(unix)]
+fn ignores_hangup(status: &str) -> Option<bool> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    Some(u64::from_str_radix(mask.trim(), 16).ok()? & 1 == 1)
 }
 
 #[cfg(not(unix))]
@@ -106,5 +133,17 @@ async fn signal() {
 async fn ctrl_c() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::ignores_hangup;
+
+    #[test]
+    fn whether_a_hangup_is_ignored_is_read_of_the_processs_own_status() {
+        assert_eq!(ignores_hangup("Name:\tx\nSigIgn:\t0000000000001001\n"), Some(true));
+        assert_eq!(ignores_hangup("SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n"), Some(false));
+        assert_eq!(ignores_hangup("Name:\tx\n"), None);
     }
 }

@@ -28,6 +28,7 @@ mod session;
 mod through;
 mod times;
 mod unlock;
+mod words;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -68,8 +69,12 @@ fn run(cli: Cli) -> Exit {
 /// Help and version are answers; anything else clap says is about wrong usage.
 fn explain(error: &clap::Error, arguments: &[OsString]) -> Exit {
     let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
-    let json = exit == Exit::Usage && arguments.iter().any(|argument| argument == "--json");
-    if !json {
+    let wants_json = arguments.iter().any(|argument| argument == "--json");
+    if wants_json && error.kind() == clap::error::ErrorKind::DisplayVersion {
+        let version = serde_json::json!({ "name": "veilcast", "version": env!("CARGO_PKG_VERSION") });
+        return Output::new(true).line(version).map_or_else(|failure| failure.exit(), |()| exit);
+    }
+    if !(wants_json && exit == Exit::Usage) {
         // Nobody reading it is no reason to fail, a disk that is full is one.
         let printed = error.print().and_then(|()| io::stdout().flush());
         let is_closed = |fault: &io::Error| fault.kind() == io::ErrorKind::BrokenPipe;

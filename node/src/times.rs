@@ -65,6 +65,15 @@ pub(crate) fn parse_when(text: &str) -> Result<When, TimeError> {
     })
 }
 
+/// The same, where the past is meant and a span is one that ended just now.
+pub(crate) fn parse_past(text: &str) -> Result<When, TimeError> {
+    parse_when(text).map_err(|error| match error {
+        TimeError::Moment { got } => TimeError::PastMoment { got },
+        TimeError::NotForward { got } => TimeError::NotAgo { got },
+        other => other,
+    })
+}
+
 /// Parses a span such as `2h`, `30d`, `90s` or `1h30m`. A day has 24 hours, a week 7 days; months and years are refused,
 /// because they have no fixed length.
 pub(crate) fn parse_span(text: &str) -> Result<Duration, TimeError> {
@@ -143,6 +152,14 @@ pub(crate) enum TimeError {
         "{got:?} is no time; write RFC 3339 (2027-01-31T08:00:00Z), unix milliseconds or a span from now (2h, 30d, 1h30m)"
     )]
     Moment { got: String },
+    #[error(
+        "{got:?} is no time; write RFC 3339 (2027-01-31T08:00:00Z), unix milliseconds or how long ago it was (2h, 30d, 1h30m)"
+    )]
+    PastMoment { got: String },
+    #[error(
+        "{got:?} is not how long ago something was; write for example 2h or 30d, and for now leave the option away"
+    )]
+    NotAgo { got: String },
     #[error("{got:?} is a date without a moment; write it whole, with its offset from UTC: 2027-01-31T08:00:00Z")]
     Date { got: String },
     #[error("{got:?} is no span; write for example 90s, 2h, 30d or 1h30m")]
@@ -178,6 +195,13 @@ mod tests {
         assert_eq!(parse_when("2027-01-15T10:00:00.250+02:00"), at(1_800_000_000_250));
         assert_eq!(parse_when("1800000000000"), at(1_800_000_000_000));
         assert_eq!(parse_when("2h"), Ok(When::After(secs(7200))));
+    }
+
+    #[test]
+    fn where_the_past_is_meant_the_error_says_how_to_write_it() {
+        assert_eq!(parse_past("2h"), Ok(When::After(secs(7200))));
+        assert!(parse_past("yesterday").unwrap_err().to_string().contains("how long ago"));
+        assert!(parse_past("0d").unwrap_err().to_string().contains("for now leave the option away"));
     }
 
     #[test]

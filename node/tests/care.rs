@@ -135,6 +135,20 @@ fn no_key_and_no_name_can_be_read_in_a_backup() {
 }
 
 #[test]
+fn what_an_interrupted_backup_left_is_removed_by_the_next_one_but_not_what_another_is_writing() {
+    let (home, _) = seller();
+    let folder = home.path().parent().unwrap().to_owned();
+    let at = |name: &str| folder.join(name);
+    fs::write(at(".veilcast-left.part"), b"half of it").unwrap();
+    fs::write(at(".veilcast-mine"), b"something else").unwrap();
+    let busy = fs::File::create(at(".veilcast-busy.part")).unwrap();
+    busy.lock().unwrap();
+    backed_up(&home);
+    let kept = [".veilcast-left.part", ".veilcast-mine", ".veilcast-busy.part"].map(|name| at(name).exists());
+    assert_eq!(kept, [false, true, true]);
+}
+
+#[test]
 fn an_existing_file_is_replaced_only_with_force() {
     let (home, _) = seller();
     let file = home.file("backup", b"precious");
@@ -239,13 +253,13 @@ fn each_thing_that_is_wrong_with_a_backup_is_said_in_its_own_words_and_nothing_i
         let (new, path) = (Home::empty(), home.file(name, bytes));
         let told = with(&new, &["restore", path.to_str().unwrap()], &[OF_BACKUP]).failed(1, says);
         assert!(told.stderr.contains(name), "the file is named: {told:?}");
-        assert_eq!(files(&new.path()), BTreeMap::new(), "{name}");
+        assert!(!new.path().exists(), "{name}");
     }
     let new = Home::empty();
     let wrong = ("VEILCAST_BACKUP_PASSPHRASE", "battery staple");
     with(&new, &["restore", file.to_str().unwrap()], &[wrong]).failed(1, &["wrong passphrase", "written with"]);
     new.run(&["restore", "/nowhere/at/all", "--backup-passphrase-file", file.to_str().unwrap()]).failed(1, &[]);
-    assert_eq!(files(&new.path()), BTreeMap::new());
+    assert!(!new.path().exists());
 }
 
 #[test]
@@ -395,6 +409,10 @@ fn chosen_keys_are_exported_and_imported_and_only_what_was_new_counts_as_new() {
     assert_eq!(with(&home, &args, &[OF_BACKUP]).json()["keys"], 2, "summer and rain, and not theirs");
     assert_eq!(import(both.to_str().unwrap())["new"], 1);
     with(&home, &["key", "export", &stream, path], &[OF_BACKUP]).failed(1, &["exists already"]);
+    let none = home.path().with_file_name("none");
+    let args = ["key", "export", &stream, none.to_str().unwrap(), "--to", "2020-01-01T00:00:00Z"];
+    with(&home, &args, &[OF_BACKUP]).failed(1, &["no keys of that time (2020-01-01T00:00:00Z and earlier)", "--to"]);
+    assert!(!none.exists(), "nothing is written");
     with(&home, &["key", "export", &format!("{stream}/no"), path], &[OF_BACKUP]).failed(1, &["no keys of", "key list"]);
 }
 

@@ -29,7 +29,7 @@ fn a_subscriber_whose_time_ends_is_cut_off_with_the_reason_and_the_publisher_rek
     reading.stdout.wait_for("paid for");
 
     wait_until_over(grant["until"].as_u64().unwrap());
-    stdin.write_all(b"too late\n").unwrap();
+    stdin.write_all(b"too late\nmuch too late\n").unwrap();
     publishing.stderr.wait_for("rekeying instead of rotating");
     let refused = reading.stderr.wait_for("key_refused");
     assert!(refused.contains("expired"), "{refused}");
@@ -37,6 +37,9 @@ fn a_subscriber_whose_time_ends_is_cut_off_with_the_reason_and_the_publisher_rek
     assert_eq!(publishing.wait(), Some(0), "{:#?}", publishing.stderr.all());
     reading.interrupt();
     assert_eq!(reading.wait(), Some(0), "{:#?}", reading.stderr.all());
+    // Whether the second one was there by then or not.
+    let all = reading.stderr.wait_for("unread_in_all");
+    assert!(all.contains("\"messages\":1") || all.contains("\"messages\":2"), "{all}");
     let read = reading.stdout.until_end();
     assert!(read.len() == 1 && read[0].contains("paid for"), "{read:#?}");
 }

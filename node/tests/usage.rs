@@ -150,6 +150,32 @@ fn nothing_works_without_an_identity_and_the_error_says_how_to_make_one() {
 }
 
 #[test]
+fn the_version_is_an_object_where_json_is_wanted() {
+    assert_eq!(run(&["--version"]).ok(), format!("veilcast {}", env!("CARGO_PKG_VERSION")));
+    let version = run(&["--version", "--json"]).json();
+    assert_eq!(
+        (version["name"].as_str(), version["version"].as_str()),
+        (Some("veilcast"), Some(env!("CARGO_PKG_VERSION")))
+    );
+}
+
+#[test]
+fn an_export_of_the_audit_log_has_one_form() {
+    let home = Home::new();
+    home.run(&["audit", "export", "--format", "csv", "--json"]).failed(2, &["two forms", "leave one"]);
+}
+
+#[test]
+fn where_the_past_is_meant_a_time_that_is_none_is_answered_with_how_to_write_how_long_ago() {
+    let home = Home::new();
+    let past = ["key", "fetch", STREAM, "--from"];
+    home.run(&[&past[..], &["last week"]].concat()).failed(2, &["how long ago"]);
+    home.run(&[&past[..], &["0d"]].concat()).failed(2, &["for now leave the option away"]);
+    let told = home.run(&["stream", "grant", &home.stream("prices"), USER, "--until", "2020-01-01T00:00:00Z"]);
+    assert!(told.stderr.contains("2020-01-01T00:00:00Z") && !told.stderr.contains("15778"), "{told:?}");
+}
+
+#[test]
 fn a_log_filter_that_is_none_is_wrong_usage() {
     let mut wrong = command(&["identity", "show"]);
     wrong.env("VEILCAST_LOG", "veilcast=loudly");

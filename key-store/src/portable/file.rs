@@ -2,10 +2,12 @@
 
 use std::{
     fmt,
-    fs::File,
+    fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
+
+use tempfile::NamedTempFile;
 
 use super::{
     Kind, PortableError, Progress, Sealing, Step, Summary, Watch,
@@ -49,7 +51,7 @@ pub(super) fn write_file(
 
 /// A portable file on its way to its place, from wherever its bytes come: under another name in the same folder until it is
 /// [finished](Self::finish), and then whole. Readable by its owner only. Dropped before, nothing of it is left; a process that dies
-/// leaves at most that other file, whose name begins with `.veilcast-`.
+/// leaves at most that other file, whose name begins with `.veilcast-`, and the next one begun in that folder removes it.
 pub struct Incoming {
     file: File,
     name: tempfile::TempPath,
@@ -70,8 +72,7 @@ impl Incoming {
             _ => {}
         }
         // In the same folder, so that it can be renamed; mode 0600; removed unless it comes so far.
-        let made = tempfile::Builder::new().prefix(".veilcast-").suffix(".part").tempfile_in(folder_of(path));
-        let (file, name) = made.map_err(|source| io_fault(path, source))?.into_parts();
+        let (file, name) = begin_part(folder_of(path)).map_err(|source| io_fault(path, source))?.into_parts();
         Ok(Self { file, name, path: path.to_owned(), replace })
     }
 
@@ -83,7 +84,6 @@ impl Incoming {
     pub fn finish(self, kind: Kind, passphrase: &str, watch: &mut Watch<'_>) -> Result<Summary, PortableError> {
         let Self { file, name, path, replace } = self;
         file.sync_all().map_err(|source| io_fault(&path, source))?;
-        drop(file);
         let mut check = PortableFile::open(&name, passphrase)?;
         check.expect(kind)?;
         let summary = check.verify(watch)?;
@@ -94,6 +94,8 @@ impl Incoming {
             }
             placed => placed.map_err(|fault| io_fault(&path, fault.error))?,
         }
+        // Locked until it has its name.
+        drop(file);
         files::sync_dir(folder_of(&path)).map_err(|source| io_fault(&path, source))?;
         Ok(summary)
     }
@@ -121,6 +123,36 @@ fn folder_of(path: &Path) -> &Path {
 
 fn io_fault(path: &Path, source: io::Error) -> PortableError {
     PortableError::Io { action: format!("write {}", path.display()), source }
+}
+
+const PART: (&str, &str) = (".veilcast-", ".part");
+
+/// A file to be renamed once it is whole, locked as long as somebody writes it. Those that nobody does any more go.
+fn begin_part(folder: &Path) -> io::Result<NamedTempFile> {
+    remove_parts(folder);
+    loop {
+        let part = tempfile::Builder::new().prefix(PART.0).suffix(PART.1).tempfile_in(folder)?;
+        part.as_file().try_lock()?;
+        // Between the two somebody else may have taken it for one that is left.
+        if part.path().exists() {
+            return Ok(part);
+        }
+    }
+}
+
+/// Removes what was left by whoever was interrupted. A part that cannot be removed is in nobody's way.
+fn remove_parts(folder: &Path) {
+    let is_part = |name: &str| name.starts_with(PART.0) && name.ends_with(PART.1);
+    for entry in folder.read_dir().into_iter().flatten().flatten() {
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if !is_file || !entry.file_name().to_str().is_some_and(is_part) {
+            continue;
+        }
+        let is_left = File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
+        if is_left {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// An open portable file whose head is whole and whose passphrase fits.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use veilcast::StreamId;
 
-use crate::times::{When, parse_when};
+use crate::times::{When, parse_past};
 
 /// `veilcast audit ...`
 #[derive(Debug, Subcommand)]
@@ -55,10 +55,10 @@ T is RFC 3339, unix milliseconds, or a span that ended just now such as 30d. No 
 subscribers' public keys. The first line of JSON lines is the signed head. An export of a part cannot be checked by itself.")]
 pub(crate) struct AuditExportArgs {
     /// Entries from this time on
-    #[arg(long, value_name = "T", value_parser = parse_when)]
+    #[arg(long, value_name = "T", value_parser = parse_past)]
     pub(crate) from: Option<When>,
     /// Entries up to this time
-    #[arg(long, value_name = "T", value_parser = parse_when)]
+    #[arg(long, value_name = "T", value_parser = parse_past)]
     pub(crate) to: Option<When>,
     /// Only entries of this stream: owner/path
     #[arg(long, value_name = "STREAM")]

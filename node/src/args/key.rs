@@ -8,7 +8,7 @@ use veilcast::key_store::KeyId;
 use veilcast::{StreamId, UserId};
 
 use super::{KeyExportArgs, KeyForgetArgs, KeyImportArgs, NetworkArgs, RegistryArgs};
-use crate::times::{When, parse_when};
+use crate::times::{When, parse_past};
 
 /// `veilcast key ...`
 #[derive(Debug, Subcommand)]
@@ -129,10 +129,10 @@ pub(crate) struct KeyFetchArgs {
     /// The stream: owner/path
     pub(crate) stream: StreamId,
     /// Keys in use at this time or later; without it from the first key on
-    #[arg(long, value_name = "T", value_parser = parse_when)]
+    #[arg(long, value_name = "T", value_parser = parse_past)]
     pub(crate) from: Option<When>,
     /// Keys in use at this time or earlier; without it up to the current one
-    #[arg(long, value_name = "T", value_parser = parse_when)]
+    #[arg(long, value_name = "T", value_parser = parse_past)]
     pub(crate) to: Option<When>,
     /// Whose keys; without it those of the stream's owner
     #[arg(long, value_name = "ADDRESS")]

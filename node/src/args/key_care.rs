@@ -6,7 +6,7 @@ use clap::Args;
 use veilcast::{StreamId, UserId};
 
 use super::FilePassphraseArgs;
-use crate::times::{When, parse_when};
+use crate::times::{When, parse_past};
 
 /// `veilcast key export`
 #[derive(Debug, Args)]
@@ -26,10 +26,10 @@ pub(crate) struct KeyExportArgs {
     /// The file to write
     pub(crate) file: PathBuf,
     /// Keys in use at this time or later; without it from the first key on
-    #[arg(long, value_name = "T", value_parser = parse_when)]
+    #[arg(long, value_name = "T", value_parser = parse_past)]
     pub(crate) from: Option<When>,
     /// Keys in use at this time or earlier; without it up to the current one
-    #[arg(long, value_name = "T", value_parser = parse_when)]
+    #[arg(long, value_name = "T", value_parser = parse_past)]
     pub(crate) to: Option<When>,
     /// Only keys of this publisher
     #[arg(long, value_name = "ADDRESS")]
@@ -73,7 +73,7 @@ pub(crate) struct KeyForgetArgs {
     /// The stream: owner/path
     pub(crate) stream: StreamId,
     /// Keys whose period ended before this time
-    #[arg(long, value_name = "T", value_parser = parse_when)]
+    #[arg(long, value_name = "T", value_parser = parse_past)]
     pub(crate) before: When,
     /// Only keys of this publisher
     #[arg(long, value_name = "ADDRESS")]

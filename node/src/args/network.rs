@@ -8,7 +8,7 @@ use veilcast::client::Multiaddr;
 use veilcast::{StreamId, Timestamp, UserId};
 
 use super::{RegistryArgs, RhythmArgs};
-use crate::times::{TimeError, When, parse_span, parse_when};
+use crate::times::{TimeError, When, parse_past, parse_span};
 
 /// Where to listen and whom to meet.
 #[derive(Clone, Debug, Args)]
@@ -109,7 +109,8 @@ Examples:
 
 T is RFC 3339, unix milliseconds, or a span that ended just now such as 30d; 0 is the beginning. Messages come from storage nodes
 and are printed as veilcast subscribe does; every one is checked, and what is missing is told on stderr. Where nothing may be
-read, the exit code is 3."
+read, the exit code is 3. It ends with 0 where a storage node was read to the end of what it has; what no node was ever given, such as
+the last messages of a publisher whose machine failed, nobody can see missing."
 )]
 pub(crate) struct ResendArgs {
     /// The stream: owner/path
@@ -121,7 +122,7 @@ pub(crate) struct ResendArgs {
     #[arg(long, value_name = "T", value_parser = parse_from)]
     pub(crate) from: Option<When>,
     /// Messages of this time or earlier
-    #[arg(long, value_name = "T", value_parser = parse_when, requires = "from")]
+    #[arg(long, value_name = "T", value_parser = parse_past, requires = "from")]
     pub(crate) to: Option<When>,
     /// Only messages of this publisher
     #[arg(long, value_name = "ADDRESS")]
@@ -140,7 +141,7 @@ pub(crate) struct ResendArgs {
 
 /// A moment, or 0 for the beginning.
 fn parse_from(text: &str) -> Result<When, TimeError> {
-    if text == "0" { Ok(When::At(Timestamp::ZERO)) } else { parse_when(text) }
+    if text == "0" { Ok(When::At(Timestamp::ZERO)) } else { parse_past(text) }
 }
 
 /// `veilcast publish`
@@ -193,7 +194,10 @@ Examples:
   veilcast subscribe STREAM --bootstrap ADDR --last 100         the last 100 stored messages first
 
 Messages go to stdout, what happens beside them (keys asked, refused, gaps) to stderr. Where the publisher refuses
-before anything could be read, the exit code is 3.")]
+before anything could be read, the exit code is 3. What could not be read is counted, with the next word of its key and at the end.
+
+The event history_end says read_to_end where a storage node was read to the end of what it has. What no node was ever given, such as
+the last messages of a publisher whose machine failed, nobody can see missing.")]
 pub(crate) struct SubscribeArgs {
     /// The stream: owner/path
     pub(crate) stream: StreamId,

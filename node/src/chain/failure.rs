@@ -7,6 +7,7 @@ use veilcast::StreamId;
 use veilcast::permission::ethereum::{ChainError, Deployment, RegistrySetupError, Trouble, WriteError};
 
 use crate::exit::Exit;
+use crate::words::counted;
 
 /// Why, and behind the last semicolon what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +36,7 @@ pub(crate) enum ChainFailure {
         "the registry knows no stream {stream}; check the id and --registry, or make it with: veilcast stream create PATH --registry ..."
     )]
     NoStream { stream: StreamId },
-    #[error("the stream {stream} exists already with {partitions} partition(s); choose another path")]
+    #[error("the stream {stream} exists already with {}; choose another path", counted(u64::from(*.partitions), "partition", "partitions"))]
     Exists { stream: StreamId, partitions: u32 },
     #[error("{trouble}; {}", events_hint(.trouble))]
     Events { trouble: Arc<Trouble> },

@@ -9,6 +9,7 @@ use veilcast::permission::ethereum::{Action, EthereumRegistry, Quote, Receipt};
 use super::{ChainFailure, coins};
 use crate::output::Output;
 use crate::times;
+use crate::words::counted;
 
 /// Who pays, and whether he was asked already.
 pub(crate) struct Purse<'a> {
@@ -69,7 +70,9 @@ impl Purse<'_> {
 /// What an action does, behind a "to".
 fn describe(action: &Action) -> String {
     match action {
-        Action::CreateStream { path, partitions } => format!("make the stream {path} with {partitions} partition(s)"),
+        Action::CreateStream { path, partitions } => {
+            format!("make the stream {path} with {}", counted(u64::from(*partitions), "partition", "partitions"))
+        }
         Action::Grant { stream, user, permission, period } => {
             let end = period.end.map_or_else(|| "for good".into(), |end| format!("until {}", times::show(end)));
             format!("let {user} {permission} on {stream} {end}")

@@ -96,6 +96,8 @@ pub(crate) enum AuditCommandError {
     Fault(AuditFault),
     #[error("{0}; ask for a head of this very log, or check without --since-head")]
     OtherHead(AuditFault),
+    #[error("--json and --format csv ask for two forms at once; leave one of them away")]
+    TwoForms,
     #[error("there is no audit log in this data folder; it begins with the first key given or refused")]
     NoLog,
     #[error("cannot read {}: {source}; check the path and its permissions", .path.display())]

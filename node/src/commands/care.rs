@@ -11,11 +11,12 @@ pub(crate) mod restore;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use veilcast::StreamId;
 use veilcast::key_store::portable::{Kind, PortableError};
+use veilcast::{StreamId, Timestamp};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::times;
 
 /// The identity's keystore, locked with the passphrase of the backup.
 const IDENTITY: &str = "identity.json";
@@ -62,6 +63,8 @@ pub(crate) enum CareError {
     NoNewPassphrase,
     #[error("there are no keys of {stream}; see what there is with: veilcast key list")]
     NoKeys { stream: StreamId },
+    #[error("there are no keys of that time ({}), and nothing was written; choose another --from or --to", span(.from, .to))]
+    NoKeysThen { from: Timestamp, to: Timestamp },
     #[error("there is nobody to ask whether the keys may be removed; say so with --yes")]
     NobodyToAsk,
     #[error("nothing was removed; answer y to remove them")]
@@ -77,6 +80,18 @@ impl CareError {
             Self::NobodyToAsk | Self::NoNewPassphrase => Exit::Usage,
             _ => Exit::Failed,
         }
+    }
+}
+
+/// From when until when; the ends of all time are not shown.
+fn span(from: &Timestamp, to: &Timestamp) -> String {
+    let (from, to) =
+        (Some(*from).filter(|from| *from > Timestamp::ZERO), Some(*to).filter(|to| to.as_millis() < u64::MAX));
+    match (from.map(times::show), to.map(times::show)) {
+        (Some(from), Some(to)) => format!("{from} to {to}"),
+        (Some(from), None) => format!("{from} and later"),
+        (None, Some(to)) => format!("{to} and earlier"),
+        (None, None) => "any".into(),
     }
 }
 

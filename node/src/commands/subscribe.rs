@@ -58,6 +58,9 @@ pub(crate) async fn run(
         Some(Ok(())) => out.finish().await,
         Some(Err(failure)) => Err(failure),
     };
+    if let Some((text, json)) = events::unread_in_all(client.stats().messages_unread) {
+        output.event(text, &json);
+    }
     connect::leave(&client).await;
     written.map(|()| Exit::Done)
 }

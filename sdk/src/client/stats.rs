@@ -29,6 +29,9 @@ counters! {
     messages_received,
     /// Messages lost because an application did not take them in time.
     messages_lost,
+    /// Messages that could not be read, in all subscriptions: their keys were refused, could not be had or do not open them, or too many
+    /// waited for keys.
+    messages_unread,
     /// Events lost because an application did not take them in time.
     events_lost,
     /// Keys that were rotated to, by policy or by hand.

@@ -29,6 +29,10 @@ pub struct Intake {
     needed: Needed,
     /// While it is the past that comes.
     past: Option<Past>,
+    /// What came live under keys that were refused before, and is yet to be told of.
+    quiet: Past,
+    /// All messages that could not be read.
+    unread: u64,
 }
 
 /// Keys of the past that are asked for ahead of its messages, beyond which no further ones are.
@@ -38,7 +42,16 @@ impl Intake {
     /// For messages of `stream`.
     pub fn new(stream: StreamId, limits: IntakeLimits) -> Self {
         let keys = Keyring::new(stream.clone(), limits.keys);
-        Self { stream, limits, chains: Chains::new(limits), keys, needed: Needed::new(), past: None }
+        Self {
+            stream,
+            limits,
+            chains: Chains::new(limits),
+            keys,
+            needed: Needed::new(),
+            past: None,
+            quiet: Past::new(),
+            unread: 0,
+        }
     }
 
     /// Begins with the stream's past, until [`Self::past_is_over`]. A publisher that is away holds up no other's messages there: they
@@ -116,6 +129,7 @@ impl Intake {
             self.needed.came_back(publisher);
         }
         self.keys.hold(publisher, key);
+        self.tell_quiet(publisher, &key_id, &mut effects);
         if waited || by != Arrival::Store {
             effects.push(IntakeEffect::Notify(Event::KeyArrived { publisher, key_id, by }));
         }
@@ -123,7 +137,8 @@ impl Intake {
         effects
     }
 
-    /// A key was refused: what waited for it cannot be read. Messages under it are dropped quietly until `until`.
+    /// A key was refused: what waited for it cannot be read. Messages under it are dropped until `until`, counted, and told of with the
+    /// next word of the key ([`Event::Unread`]).
     pub fn key_refused(
         &mut self,
         now: Timestamp,
@@ -162,8 +177,8 @@ impl Intake {
         effects
     }
 
-    /// A key is not among those agreed on: what waited for it cannot be read. Messages under it are dropped quietly until
-    /// `until`, or until something was agreed on.
+    /// A key is not among those agreed on: what waited for it cannot be read. Messages under it are dropped until `until`, or until
+    /// something was agreed on, and counted as those of a refused one.
     pub fn key_not_agreed(
         &mut self,
         now: Timestamp,
@@ -184,7 +199,9 @@ impl Intake {
     pub fn look_again(&mut self, now: Timestamp, agreed: bool) -> Vec<IntakeEffect> {
         self.keys.forget(agreed);
         self.needed.clear();
-        let (publishers, mut effects) = (self.chains.parked_publishers(), Vec::new());
+        let quiet = std::mem::replace(&mut self.quiet, Past::new()).over();
+        let (publishers, mut effects) =
+            (self.chains.parked_publishers(), quiet.into_iter().map(IntakeEffect::Notify).collect());
         for publisher in publishers {
             self.drain(now, publisher, &mut effects);
         }
@@ -229,6 +246,11 @@ impl Intake {
         self.needed.of_present()
     }
 
+    /// Messages that could not be read so far: their keys were refused, could not be had or do not open them, or too many waited.
+    pub const fn unread(&self) -> u64 {
+        self.unread
+    }
+
     /// Messages that wait for keys.
     pub fn parked(&self) -> usize {
         self.chains.parked()
@@ -271,11 +293,11 @@ impl Intake {
             Opened::Plain(payload) => effects.push(IntakeEffect::Deliver(Message::opened(&message, payload.into()))),
             Opened::Missing => return Some(message),
             Opened::Wrong { first: true } => {
+                self.unread += 1;
                 let wrong = key_of(message.content()).map(|(publisher, key_id)| Event::WrongKey { publisher, key_id });
                 effects.extend(wrong.map(IntakeEffect::Notify));
             }
-            Opened::Refused => self.note_unread(message.content(), effects),
-            Opened::Wrong { first: false } => {}
+            Opened::Refused | Opened::Wrong { first: false } => self.note_unread(message.content(), effects),
         }
         None
     }
@@ -288,6 +310,7 @@ impl Intake {
         for key in keys {
             let key_id = key.id().clone();
             self.needed.remove(publisher, &key_id);
+            self.tell_quiet(publisher, &key_id, effects);
             effects.push(IntakeEffect::Keep { publisher, key, since });
             effects.push(IntakeEffect::Notify(Event::KeyArrived { publisher, key_id, by: Arrival::Rotate }));
         }
@@ -302,14 +325,23 @@ impl Intake {
             if self.past.is_some() {
                 self.note_unread(dropped.content(), effects);
             } else {
+                self.unread += 1;
                 let publisher = dropped.content().publisher;
                 effects.push(IntakeEffect::Notify(Event::ParkedDropped { publisher, dropped: 1 }));
             }
         }
     }
 
+    /// A message that nothing is said of now.
     fn note_unread(&mut self, content: &MessageContent, effects: &mut Vec<IntakeEffect>) {
-        let told = self.past.as_mut().and_then(|past| past.note(content));
+        self.unread += 1;
+        let told = self.past.as_mut().unwrap_or(&mut self.quiet).note(content);
+        effects.extend(told.map(IntakeEffect::Notify));
+    }
+
+    /// What came live under this key and nothing was said of.
+    fn tell_quiet(&mut self, publisher: UserId, key_id: &KeyId, effects: &mut Vec<IntakeEffect>) {
+        let told = self.quiet.of(&(publisher, key_id.clone()));
         effects.extend(told.map(IntakeEffect::Notify));
     }
 
@@ -333,8 +365,13 @@ impl Intake {
                 }
             }
         }
+        self.tell_quiet(publisher, key_id, effects);
         let dropped = self.chains.drop_under(publisher, key_id);
-        dropped.iter().for_each(|message| self.note_unread(message.content(), effects));
+        match self.past {
+            Some(_) => dropped.iter().for_each(|message| self.note_unread(message.content(), effects)),
+            // Of these the event tells that follows.
+            None => self.unread += dropped.len() as u64,
+        }
         dropped.len()
     }
 

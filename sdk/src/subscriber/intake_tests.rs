@@ -340,6 +340,35 @@ fn a_refused_key_drops_what_waited_says_why_once_and_the_rest_reads_on() {
 }
 
 #[test]
+fn what_comes_live_under_a_refused_key_is_counted_and_told_before_the_next_word_of_that_key() {
+    let mut author = Author::new(1, "a");
+    let (mut intake, key_id) = (intake(), KeyId::new("a").unwrap());
+    feed(&mut intake, author.say_many(2));
+    let until = NOW.plus(Duration::from_secs(60));
+    let refused = intake.key_refused(NOW, author.user(), &key_id, Refusal::Denied, until);
+    assert!(matches!(events(&refused)[..], [Event::KeyRefused { dropped: 2, .. }]), "{refused:?}");
+    assert!(feed(&mut intake, author.say_many(20)).is_empty(), "nothing is said of each");
+    assert_eq!(intake.unread(), 22);
+
+    assert_eq!(needs(&intake.message(until, author.say())), ["a"]);
+    let refused =
+        intake.key_refused(until, author.user(), &key_id, Refusal::Denied, until.plus(Duration::from_secs(60)));
+    let quiet = Event::Unread { publisher: author.user(), key_id: key_id.clone(), messages: 20, from: NOW, until: NOW };
+    let told = events(&refused);
+    assert_eq!(told[0], quiet);
+    assert!(matches!(told[1..], [Event::KeyRefused { dropped: 1, .. }]), "{told:?}");
+    assert_eq!(intake.unread(), 23);
+
+    let more = author.say_many(3);
+    feed(&mut intake, more);
+    let quiet = Event::Unread { publisher: author.user(), key_id: key_id.clone(), messages: 3, from: NOW, until: NOW };
+    let arrived = events(&intake.key_arrived(until, author.user(), key("a"), Arrival::Push));
+    assert_eq!(arrived[0], quiet);
+    assert!(matches!(arrived[1..], [Event::KeyArrived { .. }]), "{arrived:?}");
+    assert_eq!(intake.unread(), 26, "what was dropped stays so");
+}
+
+#[test]
 fn a_wrong_key_is_reported_once_and_the_stream_goes_on() {
     let mut author = Author::new(1, "a");
     let mut intake = intake_with(&author, "a");

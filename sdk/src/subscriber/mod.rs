@@ -125,6 +125,9 @@ pub enum Event {
     },
     /// Of the past, messages that could not be read because their key was refused, or could not be had: told for each key before
     /// [`Event::HistoryEnd`], with all messages under it. Those that still wait for a key then are told of when it is refused.
+    ///
+    /// Live, messages that came under a key after its refusal was told (or after it did not open a message): told before the next word of
+    /// that key, with those alone. [`Stats::messages_unread`](crate::client::Stats::messages_unread) has them all at any time.
     Unread {
         /// Whose.
         publisher: UserId,
@@ -149,7 +152,8 @@ pub enum Event {
     HistoryEnd {
         /// How many messages came from storage.
         messages: u64,
-        /// Whether some storage node was read to its end.
+        /// Whether some storage node was read to the end of what it has. What no node was given, such as the last messages of a
+        /// publisher whose machine failed, leaves no trace that could be missed.
         complete: bool,
     },
     /// A message came from somebody who may not publish here, or of whom no permission source could tell for too long.

@@ -2,6 +2,9 @@
 //!
 //! A past can be long, and a key that nobody gives can seal a million messages of it. So each key is told of when it is refused or
 //! given up, and once more at the end, with how many messages lie under it and from when to when they were published.
+//!
+//! Live, where there is no end, it is those messages that nothing was said of when they came: they are told before the next word of
+//! their key.
 
 use std::num::NonZeroUsize;
 
@@ -43,6 +46,11 @@ impl Past {
         }
         let (name, unread) = self.unread.push(name, Unread { messages: 1, from: at, until: at })?;
         Some(told(name, unread))
+    }
+
+    /// What is yet to be told of this key.
+    pub(super) fn of(&mut self, name: &KeyName) -> Option<Event> {
+        self.unread.pop(name).map(|unread| told(name.clone(), unread))
     }
 
     /// All that is yet to be told, the key that was met longest ago first.

@@ -11,8 +11,12 @@ use crate::commands::now;
 use crate::failure::Failure;
 use crate::output::{Output, failed_write, to_line};
 use crate::session::Session;
+use crate::words::counted;
 
 pub(super) fn run(args: &AuditExportArgs, session: &Session, output: Output) -> Result<(), Failure> {
+    if args.format == AuditFormat::Csv && output.is_json() {
+        return Err(AuditCommandError::TwoForms.into());
+    }
     let (log, now) = (session.audit(), now());
     let from = args.from.map_or(Timestamp::ZERO, |when| when.in_the_past(now));
     let to = args.to.map_or(Timestamp::from_millis(u64::MAX), |when| when.in_the_past(now));
@@ -40,6 +44,9 @@ pub(super) fn run(args: &AuditExportArgs, session: &Session, output: Output) -> 
         writeln!(out, "{line}").map_err(|error| Stopped::Other(failed_write(error)))
     })?;
     out.flush().map_err(failed_write)?;
-    output.note("exported", format!("{written} entries; the log up to entry {} is whole", head.content().sequence));
+    output.note(
+        "exported",
+        format!("{}; the log up to entry {} is whole", counted(written, "entry", "entries"), head.content().sequence),
+    );
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::args::AuditVerifyArgs;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::session::Session;
+use crate::words::counted;
 
 /// An export in a file, which takes no data folder.
 pub(super) fn export(args: &AuditVerifyArgs, output: Output) -> Result<(), Failure> {
@@ -74,12 +75,12 @@ fn told(report: &AuditReport, count: &Count<'_>, output: Output) -> Result<(), F
     let (given, refused) = (count.keys_given, count.keys_refused);
     let of = count.stream.map_or_else(String::new, |stream| format!(" of {stream}"));
     let mut lines = vec![
-        format!("the audit log is whole: {entries} entries, {first} to {}", head.sequence),
-        format!("{given} keys{of} given and {refused} refused, each counted where it is listed"),
+        format!("the audit log is whole: {}, {first} to {}", counted(*entries, "entry", "entries"), head.sequence),
+        format!("{}{of} given and {refused} refused, each counted where it is listed", counted(given, "key", "keys")),
         words::of_head(head),
     ];
     if *not_written > 0 {
-        lines.push(format!("{not_written} entries were not written, by the log's own account"));
+        lines.push(format!("not written, by the log's own account: {}", counted(*not_written, "entry", "entries")));
     }
     let json = json!({
         "whole": true,

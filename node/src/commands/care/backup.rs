@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::session::{self, Session};
 use crate::unlock;
+use crate::words::counted;
 
 pub(crate) fn run(args: &BackupArgs, shared: &Shared, output: Output) -> Result<Exit, Failure> {
     let dir = DataDir::find(shared.data_dir.as_deref())?;
@@ -56,8 +57,12 @@ pub(crate) fn tell(
 ) -> Result<Exit, Failure> {
     let opens = if is_folders { "the passphrase of the data folder" } else { "its own passphrase" };
     let Summary { keys, records, .. } = summary;
-    let text =
-        format!("{}: {user} with {keys} keys and {records} records, verified; it opens with {opens}", file.display());
+    let text = format!(
+        "{}: {user} with {} and {}, verified; it opens with {opens}",
+        file.display(),
+        counted(keys, "key", "keys"),
+        counted(records, "record", "records"),
+    );
     let json = json!({ "file": file, "address": user.to_string(), "keys": keys, "records": records });
     output.result(text, &json)?;
     Ok(Exit::Done)

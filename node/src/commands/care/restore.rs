@@ -1,5 +1,6 @@
 //! `veilcast restore`: a data folder out of one file, all of it or nothing.
 
+use std::fs;
 use std::path::Path;
 
 use serde_json::json;
@@ -17,6 +18,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::unlock::{self, Secret};
+use crate::words::counted;
 
 /// What a restored folder has in place of what was there; each name as in [`DataDir`].
 const PLACES: [&str; 3] = ["store.key", "store", IDENTITY];
@@ -31,22 +33,40 @@ pub(crate) fn run(args: &RestoreArgs, shared: &Shared, output: Output) -> Result
     let passphrase = passphrases::for_file(&args.passphrase, &args.file, given.as_ref())?;
     let mut backup = PortableFile::open(&args.file, &passphrase).map_err(of_file(&args.file))?;
 
+    let is_new = !dir.path().exists();
     dir.create()?;
+    let restored = restore(args, &dir, &mut backup, &passphrase, given, output);
+    if restored.is_err() && is_new {
+        // Of a folder that has anything in it, nothing is removed.
+        let _ = fs::remove_dir(dir.path());
+    }
+    restored.map(|()| Exit::Done)
+}
+
+/// All of it into its place, or nothing.
+fn restore(
+    args: &RestoreArgs,
+    dir: &DataDir,
+    backup: &mut PortableFile,
+    passphrase: &Secret,
+    given: Option<Secret>,
+    output: Output,
+) -> Result<(), Failure> {
     // Until everything is in its place: nobody may have the store open that goes away.
     let _old_store = dir.store().exists().then(|| StoreLock::take(&dir.store())).transpose()?;
     let placing = Placing::begin(dir.path())?;
     let new = placing.new_files();
     let unlock = match args.key_file {
         true => Unlock::KeyFile(new.join(PLACES[0])),
-        false => Unlock::Passphrase(new_passphrase(given, &passphrase)?),
+        false => Unlock::Passphrase(new_passphrase(given, passphrase)?),
     };
     let mut bar = Bar::new(output);
     let watch = &mut |progress| bar.show(progress);
-    let (summary, files) = portable::restore(&mut backup, &new.join("store"), &unlock, &StoreConfig::default(), watch)
+    let (summary, files) = portable::restore(backup, &new.join("store"), &unlock, &StoreConfig::default(), watch)
         .map_err(of_file(&args.file))?;
     drop(bar);
 
-    let user = place_identity(&files, &args.file, &passphrase, &unlock, &new)?;
+    let user = place_identity(&files, &args.file, passphrase, &unlock, &new)?;
     let mut places = PLACES.to_vec();
     if let Some(node_key) = files.iter().find(|file| file.name == NODE_KEY) {
         write_private(&new.join(NODE_KEY), &node_key.contents).map_err(io_at(&new))?;
@@ -54,8 +74,7 @@ pub(crate) fn run(args: &RestoreArgs, shared: &Shared, output: Output) -> Result
     }
     let keep = format!("replaced-{}", now().as_millis());
     placing.commit(&places, OldFiles::Keep(&keep))?;
-    tell(&dir, user, summary, &unlock, Some(keep).filter(|keep| dir.path().join(keep).exists()), output)?;
-    Ok(Exit::Done)
+    tell(dir, user, summary, &unlock, Some(keep).filter(|keep| dir.path().join(keep).exists()), output)
 }
 
 /// What stands in the places of what is to be restored.
@@ -108,7 +127,8 @@ fn tell(
         Unlock::KeyFile(_) => "its key file, of which you should keep a copy",
     };
     let folder = dir.path().display();
-    let mut text = format!("{folder}: {user} with {keys} keys and {records} records; it opens with {opens}");
+    let has = format!("{} and {}", counted(keys, "key", "keys"), counted(records, "record", "records"));
+    let mut text = format!("{folder}: {user} with {has}; it opens with {opens}");
     if let Some(kept) = &kept {
         text.push_str(&format!("\nwhat was there before is in {}", dir.path().join(kept).display()));
     }

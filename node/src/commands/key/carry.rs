@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::session::{self, Session};
 use crate::unlock;
+use crate::words::counted;
 
 pub(super) fn export(args: &KeyExportArgs, shared: &Shared, output: Output) -> Result<(), Failure> {
     let (session, unlock) = open(shared)?;
@@ -42,6 +43,10 @@ pub(crate) fn scopes(args: &KeyExportArgs, session: &Session) -> Result<Vec<KeyS
         }
         scopes.extend(of_stream);
     }
+    let (from, to) = past_span(args.from, args.to)?;
+    if is_empty(session, &scopes, TimeRange { from: from.as_millis(), to: to.as_millis() })? {
+        return Err(CareError::NoKeysThen { from, to }.into());
+    }
     Ok(scopes)
 }
 
@@ -63,7 +68,8 @@ pub(crate) fn write(
 /// Says what is in the file.
 pub(crate) fn told(file: &Path, summary: Summary, output: Output) -> Result<(), Failure> {
     let keys = summary.keys;
-    let text = format!("{}: {keys} keys, verified; whoever opens it reads what is under them", file.display());
+    let counted = counted(keys, "key", "keys");
+    let text = format!("{}: {counted}, verified; whoever opens it reads what is under them", file.display());
     output.result(text, &json!({ "file": file, "keys": keys }))
 }
 
@@ -115,6 +121,16 @@ pub(super) fn scopes_of(
             && publisher.is_none_or(|publisher| publisher.as_bytes() == scope.publisher())
     };
     Ok(session.store.scopes()?.into_iter().filter(wanted).collect())
+}
+
+/// Whether none of them has a key that was in use then.
+fn is_empty(session: &Session, scopes: &[KeyScope], range: TimeRange) -> Result<bool, Failure> {
+    for scope in scopes {
+        if !session.store.history(scope, range, None, 1)?.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The folder, and what opens it.

@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::session::Session;
 use crate::times;
+use crate::words::counted;
 
 /// Keys that may go, and what stays beside them.
 pub(crate) struct Found {
@@ -43,7 +44,7 @@ impl Found {
     /// What somebody has to agree to; `None` where nothing would be removed.
     pub(crate) fn question(&self) -> Option<String> {
         let (over, stream, moment) = (self.keys.over, &self.stream, times::show(self.before));
-        (over > 0).then(|| format!("Remove {over} keys of {stream} whose period ended before {moment}, for good?"))
+        (over > 0).then(|| format!("Remove {} of {stream} whose period ended before {moment}, for good?", keys(over)))
     }
 
     /// Asks at the terminal.
@@ -60,14 +61,19 @@ impl Found {
         }
         let mut text = match removed {
             0 => format!("no key of {stream} has a period that ended before {moment}"),
+            1 => format!("1 key of {stream} is removed; backups and subscribers keep theirs"),
             _ => format!("{removed} keys of {stream} are removed; backups and subscribers keep theirs"),
         };
         if unended > 0 {
-            text.push_str(&format!("\n{unended} keys stay, of which nobody told when their period ended"));
+            text.push_str(&format!("\nof {} nobody told when the period ended: kept", keys(unended)));
         }
         let json = json!({ "stream": stream.as_str(), "before": before, "removed": removed, "unended": unended });
         output.result(text, &json)
     }
+}
+
+fn keys(number: u64) -> String {
+    counted(number, "key", "keys")
 }
 
 /// Asks at the terminal; a script has to say `--yes`.

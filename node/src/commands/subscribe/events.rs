@@ -5,6 +5,7 @@ use veilcast::subscriber::{Arrival, StorageFault};
 use veilcast::{Event, Refusal, UserId};
 
 use crate::times;
+use crate::words::counted;
 
 /// One sentence.
 pub(crate) fn in_words(event: &Event) -> String {
@@ -49,8 +50,11 @@ pub(crate) fn in_words(event: &Event) -> String {
         }
         Event::StorageFault { node, fault } => format!("storage node {node}: {}", storage_fault(fault)),
         Event::HistoryEnd { messages, complete } => {
-            let end = if *complete { "" } else { "; it may not be all of it" };
-            format!("history: {messages} stored messages{end}")
+            let end = match complete {
+                true => "a storage node was read to the end of what it has",
+                false => "no storage node could be read to its end, there may be more",
+            };
+            format!("history: {}; {end}", counted(*messages, "stored message", "stored messages"))
         }
         other => format!("{other:?}"),
     }
@@ -96,7 +100,7 @@ pub(crate) fn in_json(event: &Event) -> Value {
             json!({ "event": "storage_fault", "node": node.to_string(), "fault": storage_fault(fault) })
         }
         Event::HistoryEnd { messages, complete } => {
-            json!({ "event": "history_end", "messages": messages, "complete": complete })
+            json!({ "event": "history_end", "messages": messages, "read_to_end": complete })
         }
         other => json!({ "event": "other", "text": format!("{other:?}") }),
     }
@@ -110,6 +114,12 @@ fn storage_fault(fault: &StorageFault) -> String {
         StorageFault::Refused(refusal) => format!("refused ({})", reason(refusal)),
         other => other.to_string(),
     }
+}
+
+/// At the end of a subscription: messages that could not be read, if any, whether an event told of them or not.
+pub(crate) fn unread_in_all(messages: u64) -> Option<(String, Value)> {
+    let text = format!("{} in all could not be read", counted(messages, "message", "messages"));
+    (messages > 0).then(|| (text, json!({ "event": "unread_in_all", "messages": messages })))
 }
 
 /// A refusal in words, with times that people can read.

@@ -8,6 +8,7 @@ mod keys;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lru::LruCache;
@@ -63,6 +64,8 @@ pub(super) struct Reading {
     checks: Checks,
     gaps: Gaps,
     parking: Parking,
+    /// Of the intake's unread messages, those that are counted.
+    unread: u64,
     reported: HashMap<UserId, Timestamp>,
     kept: LruCache<UserId, Bucket>,
     kind: Kind,
@@ -98,6 +101,7 @@ impl Reading {
             unasked: BTreeMap::new(),
             ask_again: Instant::now(),
             unchecked: Unchecked::new(limits),
+            unread: 0,
             reported: HashMap::new(),
             kept: LruCache::new(KEPT_OF),
             kind,
@@ -284,6 +288,9 @@ impl Reading {
     /// What carrying one out brings about comes before the rest, and never on the stack: as many as are parked may follow
     /// from one another.
     fn carry_out(&mut self, effects: Vec<IntakeEffect>) {
+        let unread = self.intake.unread();
+        self.shared.counters.messages_unread.fetch_add(unread - self.unread, Ordering::Relaxed);
+        self.unread = unread;
         let mut work = VecDeque::from(effects);
         while let Some(effect) = work.pop_front() {
             self.shared.meters.noted(&effect);
