@@ -11,6 +11,8 @@ use super::{ApiKey, ApiKeyError, KeyName, hash, shelf};
 pub(crate) struct ApiKeys {
     records: Arc<dyn RecordStore>,
     known: RwLock<Vec<Arc<ApiKey>>>,
+    /// Records that are damaged, by what they are called.
+    damaged: RwLock<Vec<String>>,
     /// Held by whoever changes them.
     turn: Mutex<()>,
     changed: watch::Sender<u64>,
@@ -19,8 +21,15 @@ pub(crate) struct ApiKeys {
 impl ApiKeys {
     /// Those in the store.
     pub(crate) fn load(records: Arc<dyn RecordStore>) -> Result<Self, ApiKeyError> {
-        let known = shelf::list(&*records)?.into_iter().map(Arc::new).collect();
-        Ok(Self { records, known: RwLock::new(known), turn: Mutex::new(()), changed: watch::Sender::new(0) })
+        let kept = shelf::list(&*records)?;
+        let known = kept.keys.into_iter().map(Arc::new).collect();
+        Ok(Self {
+            records,
+            known: RwLock::new(known),
+            damaged: RwLock::new(kept.damaged),
+            turn: Mutex::new(()),
+            changed: watch::Sender::new(0),
+        })
     }
 
     /// The key of this text. All are compared, whichever it is.
@@ -40,6 +49,11 @@ impl ApiKeys {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What the records are called that cannot be used.
+    pub(crate) fn damaged(&self) -> Vec<String> {
+        self.damaged.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Keeps a key. Waits for the disk.
     pub(crate) fn add(&self, key: &ApiKey) -> Result<(), ApiKeyError> {
         self.change(|records| shelf::add(records, key))
@@ -54,8 +68,10 @@ impl ApiKeys {
     fn change(&self, change: impl FnOnce(&dyn RecordStore) -> Result<(), ApiKeyError>) -> Result<(), ApiKeyError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         change(&*self.records)?;
-        let now = shelf::list(&*self.records)?.into_iter().map(Arc::new).collect();
+        let kept = shelf::list(&*self.records)?;
+        let now = kept.keys.into_iter().map(Arc::new).collect();
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = now;
+        *self.damaged.write().unwrap_or_else(PoisonError::into_inner) = kept.damaged;
         self.changed.send_modify(|changes| *changes += 1);
         Ok(())
     }

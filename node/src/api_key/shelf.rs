@@ -31,7 +31,7 @@ pub(crate) fn add(records: &dyn RecordStore, key: &ApiKey) -> Result<(), ApiKeyE
     if records.get(TABLE, key.name.as_str().as_bytes())?.is_some() {
         return Err(ApiKeyError::Exists { name: key.name.clone() });
     }
-    if list(records)?.len() >= MOST {
+    if records.scan(TABLE, b"", None, MOST)?.len() >= MOST {
         return Err(ApiKeyError::TooMany);
     }
     let streams = match &key.streams {
@@ -41,14 +41,35 @@ pub(crate) fn add(records: &dyn RecordStore, key: &ApiKey) -> Result<(), ApiKeyE
     let verbs = key.verbs.iter().map(ToString::to_string).collect();
     let record =
         Record { version: VERSION, hash: hex::encode(key.hash), verbs, streams, created: key.created.as_millis() };
-    let bytes = serde_json::to_vec(&record).map_err(|_| ApiKeyError::Damaged)?;
+    let bytes = serde_json::to_vec(&record).map_err(|_| ApiKeyError::Unwritable)?;
     Ok(records.write(TABLE, &[(key.name.as_str().as_bytes().to_vec(), Some(bytes))])?)
 }
 
-/// Every key, by name.
-pub(crate) fn list(records: &dyn RecordStore) -> Result<Vec<ApiKey>, ApiKeyError> {
-    let kept = records.scan(TABLE, b"", None, MOST)?;
-    kept.iter().map(|(name, record)| read(name, record).ok_or(ApiKeyError::Damaged)).collect()
+/// What there is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept {
+    /// Every key that can be used, by name.
+    pub(crate) keys: Vec<ApiKey>,
+    /// What records are called that are damaged or of a newer version: they open nothing, and the others are as they were.
+    pub(crate) damaged: Vec<String>,
+}
+
+/// Every key.
+pub(crate) fn list(records: &dyn RecordStore) -> Result<Kept, ApiKeyError> {
+    let mut kept = Kept::default();
+    for (name, record) in records.scan(TABLE, b"", None, MOST)? {
+        match read(&name, &record) {
+            Some(key) => kept.keys.push(key),
+            None => kept.damaged.push(called(&name)),
+        }
+    }
+    Ok(kept)
+}
+
+/// What a record is called: by its name, or, where that is none, by its bytes in hex, as far as a name may be long.
+fn called(name: &[u8]) -> String {
+    let plain = std::str::from_utf8(name).ok().and_then(|text| text.parse::<KeyName>().ok());
+    plain.map_or_else(|| format!("0x{}", hex::encode(&name[..name.len().min(31)])), |name| name.to_string())
 }
 
 /// Removes a key, durably.
@@ -56,10 +77,11 @@ pub(crate) fn list(records: &dyn RecordStore) -> Result<Vec<ApiKey>, ApiKeyError
 /// # Errors
 /// [`ApiKeyError::None`]: there is none of this name.
 pub(crate) fn revoke(records: &dyn RecordStore, name: &KeyName) -> Result<(), ApiKeyError> {
-    if records.get(TABLE, name.as_str().as_bytes())?.is_none() {
+    let all = records.scan(TABLE, b"", None, MOST)?;
+    let Some((at, _)) = all.into_iter().find(|(at, _)| called(at) == name.as_str()) else {
         return Err(ApiKeyError::None { name: name.clone() });
-    }
-    Ok(records.write(TABLE, &[(name.as_str().as_bytes().to_vec(), None)])?)
+    };
+    Ok(records.write(TABLE, &[(at, None)])?)
 }
 
 fn read(name: &[u8], record: &[u8]) -> Option<ApiKey> {
@@ -93,8 +115,8 @@ pub(crate) enum ApiKeyError {
     TooMany,
     #[error("{verb} is about the node as a whole; make a key for it alone, with --all-streams")]
     OfNode { verb: Verb },
-    #[error("a record of an API key is damaged or of a newer version; restore the data folder from a backup")]
-    Damaged,
+    #[error("an API key cannot be written")]
+    Unwritable,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -117,14 +139,34 @@ mod tests {
         add(&store, &key("b", Streams::Every)).unwrap();
         add(&store, &key("a", Streams::These(vec![stream.clone()]))).unwrap();
         assert!(matches!(add(&store, &key("a", Streams::Every)), Err(ApiKeyError::Exists { .. })));
-        let names =
-            |store: &MemoryKeyStore| list(store).unwrap().iter().map(|key| key.name.to_string()).collect::<Vec<_>>();
+        let names = |store: &MemoryKeyStore| {
+            list(store).unwrap().keys.iter().map(|key| key.name.to_string()).collect::<Vec<_>>()
+        };
         assert_eq!(names(&store), ["a", "b"]);
-        assert_eq!(list(&store).unwrap()[0].streams, Streams::These(vec![stream]));
+        assert_eq!(list(&store).unwrap().keys[0].streams, Streams::These(vec![stream]));
         let name = "a".parse().unwrap();
         revoke(&store, &name).unwrap();
         assert!(matches!(revoke(&store, &name), Err(ApiKeyError::None { .. })));
         assert_eq!(names(&store), ["b"]);
+    }
+
+    #[test]
+    fn a_damaged_record_opens_nothing_costs_no_other_key_and_is_named_and_can_be_removed() {
+        let store = MemoryKeyStore::default();
+        add(&store, &key("good", Streams::Every)).unwrap();
+        for name in [&b"bad"[..], b"\xff\x00"] {
+            store.write(TABLE, &[(name.to_vec(), Some(b"{\"version\":1".to_vec()))]).unwrap();
+        }
+        let kept = list(&store).unwrap();
+        assert_eq!((kept.keys.len(), kept.damaged), (1, vec!["bad".to_owned(), "0xff00".into()]));
+        assert!(matches!(add(&store, &key("bad", Streams::Every)), Err(ApiKeyError::Exists { .. })));
+        let running = super::super::ApiKeys::load(std::sync::Arc::new(store)).unwrap();
+        assert_eq!((running.all().len(), running.damaged().len()), (1, 2));
+        for name in ["bad", "0xff00"] {
+            running.revoke(&name.parse().unwrap()).unwrap();
+        }
+        running.add(&key("bad", Streams::Every)).unwrap();
+        assert_eq!((running.all().len(), running.damaged().len()), (2, 0));
     }
 
     #[test]

@@ -24,8 +24,8 @@ pub(crate) fn run(command: &ApiKeyCommand, shared: &Shared, output: Output) -> R
             added(&json, output)?;
         }
         ApiKeyCommand::List(_) => {
-            let keys: Vec<Value> = api_key::list(&*store)?.iter().map(in_json).collect();
-            listed(&json!({ "api_keys": keys }), output)?;
+            let kept = api_key::list(&*store)?;
+            listed(&all_in_json(kept.keys.iter(), &kept.damaged), output)?;
         }
         ApiKeyCommand::Revoke(args) => {
             api_key::revoke(&*store, &args.name)?;
@@ -37,6 +37,11 @@ pub(crate) fn run(command: &ApiKeyCommand, shared: &Shared, output: Output) -> R
 
 fn streams(args: &ApiKeyAddArgs) -> Streams {
     if args.all_streams { Streams::Every } else { Streams::These(args.stream.clone()) }
+}
+
+/// Every key, and the damaged records.
+pub(crate) fn all_in_json<'a>(keys: impl Iterator<Item = &'a ApiKey>, damaged: &[String]) -> Value {
+    json!({ "api_keys": keys.map(in_json).collect::<Vec<_>>(), "damaged": damaged })
 }
 
 /// What is known of a key: nothing that opens anything.
@@ -64,7 +69,11 @@ pub(crate) fn added(json: &Value, output: Output) -> Result<(), Failure> {
 }
 
 pub(crate) fn listed(json: &Value, output: Output) -> Result<(), Failure> {
-    let lines: Vec<String> = json["api_keys"].as_array().into_iter().flatten().map(line).collect();
+    let mut lines: Vec<String> = json["api_keys"].as_array().into_iter().flatten().map(line).collect();
+    let damaged = json["damaged"].as_array().into_iter().flatten().map(word);
+    lines.extend(
+        damaged.map(|name| format!("{name}  damaged, opens nothing; remove it with: veilcast api-key revoke {name}")),
+    );
     let text = match lines.is_empty() {
         true => "no API keys yet; make one with: veilcast api-key add".into(),
         false => lines.join("\n"),

@@ -56,6 +56,12 @@ pub(crate) async fn run(
     let dir = DataDir::find(shared.data_dir.as_deref())?;
     let session = Session::open(&shared)?;
     let api_keys = ApiKeys::load(session.store.clone())?;
+    for name in api_keys.damaged() {
+        let text = format!(
+            "API key {name} is damaged or of a newer version, and opens nothing; remove it with: veilcast api-key revoke {name}"
+        );
+        output.note("api_key_damaged", text);
+    }
     let limits = limits(&config.gateway, args.door().or(args.mqtt()).and(descriptors::raise()), output);
     let crowd = Crowd::new(limits.seats);
     let http = match args.door() {

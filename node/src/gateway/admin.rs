@@ -21,8 +21,8 @@ pub(super) fn routes(routes: Routes) -> Routes {
 
 async fn list(State(gateway): State<Gateway>, caller: Caller) -> Result<Json<Value>, ApiError> {
     caller.may_here(Verb::Admin)?;
-    let keys: Vec<Value> = gateway.api_keys.all().iter().map(|key| api_key::in_json(key)).collect();
-    Ok(Json(json!({ "api_keys": keys })))
+    let keys = gateway.api_keys.all();
+    Ok(Json(api_key::all_in_json(keys.iter().map(AsRef::as_ref), &gateway.api_keys.damaged())))
 }
 
 #[derive(Deserialize)]
