@@ -60,6 +60,15 @@ pub struct IntakeLimits {
 }
 
 impl IntakeLimits {
+    /// Whether this is half of what may be held: time for whoever need not hurry to wait until some is settled.
+    pub fn is_half(&self, held: Held) -> bool {
+        held.messages > 0 && (held.messages * 2 >= self.parked || held.bytes * 2 >= self.held_bytes)
+    }
+}
+
+/// How the bytes that wait for an application are shared out on their way to it.
+#[cfg(feature = "p2p")]
+impl IntakeLimits {
     /// Room for some of the largest messages: one that waits alone for its key is not dropped for its size.
     const HELD_LEAST: usize = 4 << 20;
 
@@ -78,11 +87,6 @@ impl IntakeLimits {
     /// Of the bytes that wait for the application: those within its reach.
     pub(crate) fn delivered_bytes(&self) -> usize {
         (self.untaken_bytes / 2).max(1)
-    }
-
-    /// Whether this is half of what may be held: time for whoever need not hurry to wait until some is settled.
-    pub fn is_half(&self, held: Held) -> bool {
-        held.messages > 0 && (held.messages * 2 >= self.parked || held.bytes * 2 >= self.held_bytes)
     }
 }
 
