@@ -76,6 +76,19 @@ impl DataDir {
         self.0.join("veilcast.toml")
     }
 
+    /// Files of a running daemon on their way to whoever asked for them; what is there when it starts was left by one that was killed.
+    pub(crate) fn handing_over(&self) -> PathBuf {
+        self.0.join(".handing-over")
+    }
+
+    /// Removes it, with all that is in it.
+    pub(crate) fn clear_handing_over(&self) -> io::Result<()> {
+        match std::fs::remove_dir_all(self.handing_over()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn messages(&self) -> PathBuf {
         self.0.join("messages")
     }
@@ -159,5 +172,17 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(dir.path()), mode(&dir.node_key())), (0o700, 0o600));
         assert!(write_private(&dir.node_key(), b"other").is_err(), "a secret is never overwritten");
+    }
+
+    #[test]
+    fn what_a_killed_daemon_was_handing_over_goes_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = DataDir::find(Some(folder.path())).unwrap();
+        dir.clear_handing_over().unwrap();
+        std::fs::create_dir_all(dir.handing_over().join("one")).unwrap();
+        std::fs::write(dir.handing_over().join("one/file"), b"sealed").unwrap();
+        std::fs::write(dir.config(), b"").unwrap();
+        dir.clear_handing_over().unwrap();
+        assert!(!dir.handing_over().exists() && dir.config().exists());
     }
 }

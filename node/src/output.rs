@@ -78,7 +78,8 @@ impl<'a> Output<'a> {
     pub(crate) fn event(self, text: impl Display, json: &impl Serialize) {
         let line = if self.json { to_line(json) } else { text.to_string() };
         match self.afar {
-            None => drop(writeln!(io::stderr().lock(), "{line}")),
+            // At once: other processes may write to the same terminal.
+            None => drop(io::stderr().lock().write_all((line + "\n").as_bytes())),
             Some(afar) => afar.err((line + "\n").as_bytes()),
         }
     }

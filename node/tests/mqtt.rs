@@ -529,3 +529,24 @@ fn what_is_not_done_here_is_said_at_once_or_refused_by_itself() {
     }
     house.daemon.end();
 }
+
+#[test]
+fn a_stream_that_was_never_made_and_a_partition_it_does_not_have_are_refused_and_no_key_is_made_for_them() {
+    let house = House::open("");
+    let typo = house.stream.replace("prices", "pirces");
+    let refused = house.publish("mqttv5", &house.key, &["-q", "1", "-d", "-t", &typo, "-m", "1"]);
+    let said = format!("{}{}", refused.stdout, refused.stderr);
+    assert!(said.contains("RC:144"), "{said}");
+    let args = ["-d", "-q", "1", "-W", "60", "-t", &typo];
+    let refused = run_with(house.client("mosquitto_sub", "mqttv5", &house.key, &args), b"");
+    let said = format!("{}{}", refused.stdout, refused.stderr);
+    assert!(said.contains("143"), "{said}");
+    let named = ["-D", "subscribe", "user-property", "partitions", "0,7"];
+    let args = [&["-d", "-q", "1", "-W", "60", "-t", &house.stream][..], &named].concat();
+    let refused = run_with(house.client("mosquitto_sub", "mqttv5", &house.key, &args), b"");
+    let said = format!("{}{}", refused.stdout, refused.stderr);
+    assert!(said.contains("131") && !said.contains("Subscribed (mid: 1): 1"), "{said}");
+    house.home.run(&["key", "list", &typo]).failed(1, &[]);
+    house.daemon.process.stderr.wait_for("MQTT publish");
+    house.daemon.end();
+}

@@ -172,11 +172,12 @@ fn a_backup_made_through_the_daemon_is_whole_and_a_passphrase_changed_through_it
     assert!(!file.exists());
     let told = with(&home, &["backup", path], &old).ok();
     assert!(
-        told.contains(&address) && told.contains("1 keys") && told.contains("the passphrase of the data folder"),
+        told.contains(&address) && told.contains("1 key and") && told.contains("the passphrase of the data folder"),
         "{told}"
     );
     let left: Vec<_> = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".veilcast-")), "{left:?}");
+    assert_eq!(fs::read_dir(home.path().join(".handing-over")).unwrap().count(), 0, "what was handed over is gone");
 
     let new = ("VEILCAST_NEW_PASSPHRASE", "the new one");
     with(&home, &["passphrase", "change"], &[("VEILCAST_PASSPHRASE", "not the one"), new]).failed(1, &["passphrase"]);

@@ -14,7 +14,8 @@ Examples:
   veilcast backup off-site.backup --backup-passphrase-file ./long.passphrase
 
 In it: your identity, every key with its period, which one is current, key rings, streams, grants and stream records, allow and
-deny lists, policies, who was given which key, the audit log, the network keys. Not in it: stored messages (messages/) and veilcast.toml.
+deny lists, policies, who was given which key, the audit log, the network keys. Not in it: stored messages (messages/) and
+veilcast.toml.
 
 The file opens with VEILCAST_BACKUP_PASSPHRASE or --backup-passphrase-file; without either it is asked for where there is a
 terminal, and else is the passphrase of the data folder. It is synced, read back and compared before it takes its name. A veilcast

@@ -208,6 +208,9 @@ async fn serve(
     if let Some(door) = mqtt {
         doors.spawn(door.serve(gateway.clone()));
     }
+    if let Err(error) = dir.clear_handing_over() {
+        tracing::warn!(%error, "what a daemon that was killed had under way is still there");
+    }
     #[cfg(unix)]
     let control = control::open(&dir)?;
     #[cfg(unix)]

@@ -28,6 +28,8 @@ pub(super) struct Caller {
     stay: Option<Stay>,
 }
 
+const REVOKED: &str = "this API key was revoked";
+
 /// Why what is open is to be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -107,9 +109,7 @@ impl Caller {
     /// 401 where the key was revoked meanwhile.
     pub(super) fn still_may(&self, gateway: &Gateway) -> Result<(), ApiError> {
         match &self.who {
-            Who::Key(key) if !gateway.api_keys.knows(key) => {
-                Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", "this API key was revoked"))
-            }
+            Who::Key(key) if !gateway.api_keys.knows(key) => Err(End::Revoked.into()),
             _ => Ok(()),
         }
     }
@@ -172,6 +172,16 @@ impl FromRequestParts<Gateway> for Caller {
         asker.is(key.name.as_str());
         let stay = stay(Holder::Key(key.name.clone()))?;
         Ok(Self { who: Who::Key(key), stay })
+    }
+}
+
+impl From<End> for ApiError {
+    fn from(end: End) -> Self {
+        match end {
+            End::Stopping => Self::stopping(),
+            End::Revoked => Self::new(StatusCode::UNAUTHORIZED, "unauthorized", REVOKED),
+            End::GivesWay => Full::House.into(),
+        }
     }
 }
 

@@ -97,7 +97,7 @@ async fn read(
     let mut reading = Reading { subscription, _share: share, events: what.events };
     let first = tokio::select! {
         first = reading.first() => first?,
-        _ = caller.ends(&gateway) => return Err(ApiError::stopping()),
+        end = caller.ends(&gateway) => return Err(end.into()),
     };
     let rest = stream::unfold(Some(reading), |reading| async move {
         let mut reading = reading?;

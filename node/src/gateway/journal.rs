@@ -26,8 +26,8 @@ const LINES: u32 = 20;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Names of API keys have no brackets.
-const NOBODY: &str = "(no key)";
-const STRANGER: &str = "(unknown key)";
+pub(super) const NOBODY: &str = "(no key)";
+pub(super) const STRANGER: &str = "(unknown key)";
 
 /// Where a connection comes from; the control socket has no address.
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +129,17 @@ impl Journal {
     pub(super) fn turned_away(&self, gateway: &Gateway, peer: Peer) {
         if self.has_room(gateway, NOBODY) {
             tracing::warn!(who = NOBODY, %peer, code = "full", "refused");
+        }
+    }
+
+    /// What was refused through a door that has no requests: to whom, what, and why, in words of ours. `grave` as for a request.
+    pub(super) fn refused(&self, gateway: &Gateway, who: &str, peer: Peer, grave: bool, what: &'static str, why: &str) {
+        if !self.has_room(gateway, who) {
+            return;
+        }
+        match grave {
+            true => tracing::warn!(who, %peer, what, why, "refused"),
+            false => tracing::info!(who, %peer, what, why, "refused"),
         }
     }
 

@@ -64,7 +64,7 @@ async fn subscribe(
     if is_upgrade(&headers) {
         let upgrade = upgrade.map_err(|_| socket::needed())?;
         caller.stays()?;
-        let live = subscription(&gateway, &stream, &what).await?;
+        let live = subscription(&gateway, &stream, what.partitions.as_deref(), what.last.map(Replay::last)).await?;
         return Ok(socket::subscribe(upgrade, gateway, caller, live, what.events));
     }
     if !accepts_events(&headers) {
@@ -72,7 +72,7 @@ async fn subscribe(
         return Err(ApiError::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", message));
     }
     caller.stays()?;
-    let live = subscription(&gateway, &stream, &what).await?;
+    let live = subscription(&gateway, &stream, what.partitions.as_deref(), what.last.map(Replay::last)).await?;
     let lines = feed::lines_until(live, what.events, gateway, caller).map(|line| Ok::<_, Infallible>(event(line)));
     let mut response = Sse::new(lines).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -86,19 +86,24 @@ fn event(line: Line) -> Event {
     }
 }
 
-/// One, whatever is named: each has queues of its own.
-async fn subscription(gateway: &Gateway, stream: &StreamId, what: &What) -> Result<Live, ApiError> {
+/// One, whatever partitions are named (numbers, separated by commas): each has queues of its own.
+pub(super) async fn subscription(
+    gateway: &Gateway,
+    stream: &StreamId,
+    partitions: Option<&str>,
+    last: Option<Replay>,
+) -> Result<Live, ApiError> {
     let count = known::partitions(gateway, stream).await?;
     let share = gateway.readers.share();
     let mut options = share.options();
-    if let Some(named) = &what.partitions {
+    if let Some(named) = partitions {
         let numbers = named.split(',').map(partition).collect::<Result<BTreeSet<u32>, _>>()?;
         for number in &numbers {
             Partition::Number(*number).number(count)?;
         }
         options.partitions = Some(numbers);
     }
-    let subscription = gateway.client.subscribe_with(stream, what.last.map(Replay::last), &options).await?;
+    let subscription = gateway.client.subscribe_with(stream, last, &options).await?;
     Ok(Live { subscription, share })
 }
 

@@ -1,9 +1,9 @@
-//! The door for applications: HTTP and WebSocket, for programs in any language.
+//! The doors for applications and devices: HTTP and WebSocket, and MQTT ([`mqtt`]), for programs in any language.
 //!
 //! ```text
 //! listener ─▶ a seat in the crowd ─▶ guard (host, origin) ─▶ caller (API key) ─▶ the handlers of one part
 //! ```
-//! [`routes`] puts the door together from its parts; whoever adds one (metrics, a dashboard) adds a line there. The daemon serves
+//! [`routes`] puts the HTTP door together from its parts; whoever adds one (metrics, a dashboard) adds a line there. The daemon serves
 //! the very same router on its control socket, where whoever can open it may do everything. Nothing here decides about keys or
 //! permissions: handlers read a request, call the client, and write an answer.
 

@@ -73,7 +73,11 @@ impl Destination {
     }
 
     /// Publishes, to its end: whoever hangs up meanwhile must not leave a gap in the chain.
+    ///
+    /// # Errors
+    /// 404 where there is no such stream, so that no key is made for it, whatever door it was asked through.
     pub(super) async fn publish(&self, gateway: &Gateway, payload: Payload) -> Result<Value, ApiError> {
+        must_be_made(gateway, &self.stream).await?;
         let (client, to) = (gateway.client.clone(), self.clone());
         let published =
             gateway.finish(async move { client.publish_to(&to.stream, to.partition, payload, to.timestamp).await });

@@ -18,8 +18,8 @@ use super::ThroughError;
 use super::asked::{self, Asked};
 use crate::data_dir::DataDir;
 
-/// How long it may take to do what it is asked.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long it may take to do what it is asked: longer than a transaction on a chain is waited for, lest somebody send it twice.
+const PATIENCE: Duration = Duration::from_secs(240);
 /// Most bytes of an answer.
 const ANSWER: usize = 256 << 20;
 
@@ -84,7 +84,7 @@ impl Link {
         let body = Body::new(StreamBody::new(BodyStream::new(head).chain(BodyStream::new(input))));
         let request = Request::builder().method(Method::POST).uri(asked::PATH).header(HOST, "localhost");
         let request = request.body(body).map_err(|error| broken(&error))?;
-        self.sender.ready().await.map_err(|error| broken(&error))?;
+        self.sender.ready().await.map_err(|_| ThroughError::Stopped)?;
         let answer = self.sender.send_request(request).await.map_err(|error| broken(&error))?;
         if answer.status().is_success() {
             return Ok(answer.into_body());

@@ -1,12 +1,14 @@
 //! A request for a command: its command line, understood, and what goes along.
 
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io;
 
 use axum::body::Body;
 use bytes::{Buf, BytesMut};
 use clap::Parser;
 use futures::StreamExt;
+use tokio::io::{AsyncSeekExt, AsyncWriteExt};
+use tokio::task::spawn_blocking;
 use zeroize::Zeroize;
 
 use super::NoRequest;
@@ -39,7 +41,9 @@ impl Request {
             return Err(NoRequest::Version);
         }
         let cli = Cli::try_parse_from(&asked.line).map_err(|_| NoRequest::Malformed)?;
-        let mut input = tempfile::tempfile_in(dir.path()).map_err(NoRequest::Disk)?;
+        let folder = dir.path().to_owned();
+        let made = spawn_blocking(move || tempfile::tempfile_in(folder)).await.map_err(io::Error::other);
+        let mut input = tokio::fs::File::from_std(made.flatten().map_err(NoRequest::Disk)?);
         let mut length = 0;
         let mut piece = came.freeze();
         loop {
@@ -47,15 +51,16 @@ impl Request {
             if length > MOST_INPUT {
                 return Err(NoRequest::TooLarge);
             }
-            input.write_all(&piece).map_err(NoRequest::Disk)?;
+            input.write_all(&piece).await.map_err(NoRequest::Disk)?;
             piece = match pieces.next().await {
                 Some(Ok(piece)) => piece,
                 Some(Err(_)) => return Err(NoRequest::Broken),
                 None => break,
             };
         }
-        input.rewind().map_err(NoRequest::Disk)?;
-        Ok(Self { cli, asked, input })
+        input.flush().await.map_err(NoRequest::Disk)?;
+        input.rewind().await.map_err(NoRequest::Disk)?;
+        Ok(Self { cli, asked, input: input.into_std().await })
     }
 
     /// The command, without anything that stands beside it.

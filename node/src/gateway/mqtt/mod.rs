@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 use self::clients::Clients;
 use super::Gateway;
 use super::crowd::Crowd;
+use super::journal::Peer;
 use super::listener::next;
 
 /// How long connections may take to end once the node stops.
@@ -98,7 +99,7 @@ impl Door {
             let Ok(peer) = stream.peer_addr() else { continue };
             match crowd.enter() {
                 Some(seat) => drop(served.spawn(session::serve(stream, peer, seat, shared.clone()))),
-                None => tracing::warn!(%peer, "an MQTT client found no seat"),
+                None => gateway.journal.turned_away(&gateway, Peer(Some(peer))),
             }
         }
         served.close();

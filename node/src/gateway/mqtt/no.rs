@@ -60,6 +60,17 @@ impl No {
         &self.why
     }
 
+    /// Whether somebody wants what he may not have, or more than there may be, or this node cannot do what it is for.
+    pub(super) const fn is_grave(&self) -> bool {
+        use Reason::{Busy, Failed, Login, LoginMethod, NotAuthorized, Quota};
+        matches!(self.reason, Login | LoginMethod | NotAuthorized | Quota | Busy | Failed)
+    }
+
+    /// Whether what was shown is no key of ours.
+    pub(super) const fn is_a_stranger(&self) -> bool {
+        matches!(self.reason, Reason::Login)
+    }
+
     /// What it is.
     #[cfg(test)]
     pub(super) const fn reason(&self) -> Reason {

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use futures::stream::SelectAll;
 use tokio::time::{Instant, timeout};
-use veilcast::client::Subscription;
 
 use super::super::Gateway;
 use super::super::caller::{self, Caller};
 use super::super::crowd::Seat;
+use super::super::feed::Live;
+use super::super::journal::{NOBODY, Peer, STRANGER};
+use super::super::live;
 use super::answer::{Made, Tongue};
 use super::clients::Place;
 use super::line::{Line, Lost, at};
@@ -67,7 +68,7 @@ enum Done {
 }
 
 /// A subscription, begun: its topic, whether its messages are acknowledged, and where they come from.
-type Begun = Result<(String, bool, SelectAll<Subscription>), No>;
+type Begun = Result<(String, bool, Live), No>;
 
 /// One connection, to its end.
 pub(super) async fn serve(stream: tokio::net::TcpStream, peer: SocketAddr, seat: Seat, door: Arc<Shared>) {
@@ -80,26 +81,26 @@ pub(super) async fn serve(stream: tokio::net::TcpStream, peer: SocketAddr, seat:
     let hello = match met {
         Ok(Ok(hello)) => hello,
         Ok(Err(lost)) => {
-            tracing::info!(%peer, why = %lost, "an MQTT client was not let in");
-            return line.end().await;
+            refused(&door, NOBODY, peer, "MQTT login", &No::new(Reason::Protocol, lost.to_string()));
+            return see_off(line, &seat).await;
         }
         Err(_) => {
-            tracing::info!(%peer, "an MQTT client did not log in in time");
-            return;
+            return refused(&door, NOBODY, peer, "MQTT login", &No::new(Reason::Protocol, "it did not log in in time"));
         }
     };
     let tongue = Tongue { v5: line.link.is_v5(), problems: hello.problems };
     let now = Instant::now();
     match login::admit(&door.gateway, &door.clients, hello, &seat) {
         Err(no) => {
-            tracing::info!(%peer, why = no.why(), "an MQTT client was not let in");
+            let who = if no.is_a_stranger() { STRANGER } else { NOBODY };
+            refused(&door, who, peer, "MQTT login", &no);
             if let Ok(refused) = tongue.not_welcome(&no) {
                 let _ = line.link.send(refused, now);
             }
-            line.end().await;
+            see_off(line, &seat).await;
         }
         Ok(Client { caller, place, will, welcome }) => {
-            tracing::info!(%peer, key = caller.name(), "an MQTT client logged in");
+            tracing::info!(who = caller.name(), %peer, "an MQTT client logged in");
             line.link.welcome();
             let sent = tongue.welcome(welcome).is_ok_and(|welcome| line.link.send(welcome, now).is_ok());
             let caller = Arc::new(caller);
@@ -121,6 +122,19 @@ async fn hello(line: &mut Line) -> Result<Hello, Lost> {
     }
 }
 
+/// Tells the log what was refused, unless there was enough of that.
+fn refused(door: &Shared, who: &str, peer: SocketAddr, what: &'static str, no: &No) {
+    door.gateway.journal.refused(&door.gateway, who, Peer(Some(peer)), no.is_grave(), what, no.why());
+}
+
+/// What was said last arrives, unless the seat is another's already.
+async fn see_off(line: Line, seat: &Seat) {
+    tokio::select! {
+        () = line.end() => {}
+        () = seat.given_up() => {}
+    }
+}
+
 struct Session {
     line: Line,
     tongue: Tongue,
@@ -138,11 +152,11 @@ impl Session {
             Ok(never) => match never {},
             Err(end) => end,
         };
-        let (key, peer) = (self.caller.name(), self.peer);
+        let (who, peer) = (self.caller.name(), self.peer);
         match &end {
-            End::Bye { .. } => tracing::info!(%peer, key, "an MQTT client left"),
-            End::Lost(lost) => tracing::info!(%peer, key, why = %lost, "an MQTT client is gone"),
-            End::Told(no) => tracing::info!(%peer, key, why = no.why(), "an MQTT client was told to go"),
+            End::Bye { .. } => tracing::info!(who, %peer, "an MQTT client left"),
+            End::Lost(lost) => tracing::info!(who, %peer, why = %lost, "an MQTT client is gone"),
+            End::Told(no) => tracing::info!(who, %peer, why = no.why(), "an MQTT client was told to go"),
         }
         match &end {
             End::Told(no) => {
@@ -180,10 +194,10 @@ impl Session {
         let wanted = !matches!(end, End::Bye { with_will: false });
         let stops = *gateway.stopping.borrow();
         if let Some(will) = will.filter(|_| wanted && !stops && self.caller.still_may(gateway).is_ok()) {
-            let (gateway, key) = (gateway.clone(), self.caller.name().to_owned());
+            let (door, who, peer) = (self.door.clone(), self.caller.name().to_owned(), self.peer);
             self.door.gateway.work.spawn(async move {
-                if let Err(refused) = will.to.publish(&gateway, will.payload).await {
-                    tracing::warn!(key, why = refused.said().1, "a client's will was not published");
+                if let Err(error) = will.to.publish(&door.gateway, will.payload).await {
+                    refused(&door, &who, peer, "MQTT will", &error.into());
                 }
             });
         }
@@ -287,8 +301,7 @@ impl Session {
     fn published(&mut self, delivery: Delivery, outcome: Result<(), No>) -> Result<(), End> {
         let no = outcome.err();
         if let Some(no) = &no {
-            let (key, peer) = (self.caller.name(), self.peer);
-            tracing::info!(%peer, key, why = no.why(), "a message over MQTT was not published");
+            refused(&self.door, self.caller.name(), self.peer, "MQTT publish", no);
         }
         match (delivery, no) {
             (Delivery::AtMostOnce, None) => Ok(()),
@@ -317,7 +330,9 @@ impl Session {
             }
             let stream = content::filter(&filter.topic)?;
             self.caller.may(Verb::Subscribe, &stream)?;
-            room = room.checked_sub(1).ok_or_else(|| No::new(Reason::Quota, "too many subscriptions at once"))?;
+            if !self.subscriptions.has(&filter.topic) {
+                room = room.checked_sub(1).ok_or_else(|| No::new(Reason::Quota, "too many subscriptions at once"))?;
+            }
             Ok((filter, stream))
         });
         let wanted: Vec<Result<_, No>> = wanted.collect();
@@ -327,7 +342,7 @@ impl Session {
             for one in wanted {
                 begun.push(match one {
                     Err(no) => Err(no),
-                    Ok((filter, stream)) => subscriptions::begin(&gateway, &stream, about.user("partitions"))
+                    Ok((filter, stream)) => live::subscription(&gateway, &stream, about.user("partitions"), None)
                         .await
                         .map(|feed| (filter.topic, filter.acknowledged, feed))
                         .map_err(No::from),
@@ -350,8 +365,7 @@ impl Session {
                     begun.into_iter().map(|one| one.and_then(|(topic, ack, feed)| subscriptions.add(topic, ack, feed)));
                 let answers: Vec<Result<bool, No>> = added.collect();
                 for no in answers.iter().filter_map(|answer| answer.as_ref().err()) {
-                    let (key, peer) = (self.caller.name(), self.peer);
-                    tracing::info!(%peer, key, why = no.why(), "a subscription over MQTT was refused");
+                    refused(&self.door, self.caller.name(), self.peer, "MQTT subscribe", no);
                 }
                 self.answer(|tongue| tongue.subscribed(id, &answers))
             }
@@ -365,8 +379,9 @@ impl Session {
         let made = self.tongue.message(&taken.topic, id, &taken.message);
         let sent = made.is_ok_and(|message| link.send(message, now).is_ok());
         if !sent {
-            let (key, peer) = (self.caller.name(), self.peer);
-            tracing::info!(%peer, key, "a message is larger than an MQTT client takes");
+            let no = No::new(Reason::CannotBe, "a message is larger than it takes, and is not sent to it");
+            refused(&self.door, self.caller.name(), self.peer, "MQTT message", &no);
+            let link = &mut self.line.link;
             if let Some(id) = id {
                 link.give_back(id, now);
             }

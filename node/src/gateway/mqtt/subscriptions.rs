@@ -1,17 +1,13 @@
 //! What a client has subscribed to. While nobody takes a message their own bounded queues fill, and beyond that messages are lost.
 
-use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use futures::StreamExt;
-use futures::stream::{SelectAll, select_all};
-use veilcast::client::{Delivery, Subscription};
-use veilcast::{Message, StreamId};
+use veilcast::Message;
+use veilcast::client::Delivery;
 
-use super::super::Gateway;
-use super::super::error::ApiError;
-use super::super::params::partition;
+use super::super::feed::Live;
 use super::no::{No, Reason};
 
 /// Most that a client may have: each has queues of its own.
@@ -28,7 +24,7 @@ pub(super) struct Subscriptions {
 struct One {
     topic: String,
     acknowledged: bool,
-    feed: SelectAll<Subscription>,
+    feed: Live,
 }
 
 /// A message for a client.
@@ -42,7 +38,7 @@ pub(super) struct Taken {
 impl Subscriptions {
     /// # Errors
     /// There are as many as there may be.
-    pub(super) fn add(&mut self, topic: String, acknowledged: bool, feed: SelectAll<Subscription>) -> Result<bool, No> {
+    pub(super) fn add(&mut self, topic: String, acknowledged: bool, feed: Live) -> Result<bool, No> {
         self.remove(&topic);
         if self.all.len() >= MOST {
             return Err(No::new(Reason::Quota, format!("a client has at most {MOST} subscriptions")));
@@ -56,6 +52,11 @@ impl Subscriptions {
         let before = self.all.len();
         self.all.retain(|one| one.topic != topic);
         self.all.len() < before
+    }
+
+    /// Whether there is one, whose place another of that topic takes.
+    pub(super) fn has(&self, topic: &str) -> bool {
+        self.all.iter().any(|one| one.topic == topic)
     }
 
     /// How many more there may be.
@@ -77,7 +78,7 @@ impl Subscriptions {
             if one.acknowledged && !credit {
                 continue;
             }
-            while let Poll::Ready(delivery) = one.feed.poll_next_unpin(context) {
+            while let Poll::Ready(delivery) = one.feed.subscription.poll_next_unpin(context) {
                 match delivery {
                     None => return Poll::Ready(None),
                     Some(Delivery::Event(event)) => tracing::debug!(?event, "beside the messages"),
@@ -91,22 +92,4 @@ impl Subscriptions {
         }
         Poll::Pending
     }
-}
-
-/// Live messages of a stream, or of some of its partitions: numbers, separated by commas.
-pub(super) async fn begin(
-    gateway: &Gateway,
-    stream: &StreamId,
-    partitions: Option<&str>,
-) -> Result<SelectAll<Subscription>, ApiError> {
-    let client = &gateway.client;
-    let Some(partitions) = partitions else {
-        return Ok(select_all([client.subscribe(stream).await?]));
-    };
-    let numbers: BTreeSet<u32> = partitions.split(',').map(partition).collect::<Result<_, _>>()?;
-    let mut all = SelectAll::new();
-    for number in numbers {
-        all.push(client.subscribe_part(&stream.part(number)?).await?);
-    }
-    Ok(all)
 }
