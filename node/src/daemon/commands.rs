@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use self::afar::Screen;
 use self::request::Request;
 use crate::data_dir::DataDir;
-use crate::gateway::Gateway;
+use crate::gateway::{Caller, Gateway};
 use crate::session::Session;
 use crate::through::asked::PATH;
 use crate::through::frames::Frame;
@@ -58,7 +58,17 @@ impl Host {
     }
 }
 
-async fn command(State(Host(folder)): State<Host>, body: Body) -> Response {
+async fn command(State(Host(folder)): State<Host>, request: axum::extract::Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    // A seat of its own for as long as it goes on: nobody who comes later ends it, and there are so many and no more.
+    let caller = match Caller::from_request_parts(&mut parts, &folder.gateway).await {
+        Ok(mut caller) => caller.stays().map(|()| caller),
+        Err(refused) => Err(refused),
+    };
+    let caller = match caller {
+        Ok(caller) => caller,
+        Err(refused) => return refused.into_response(),
+    };
     let request = match Request::read(body, &folder.dir).await {
         Ok(request) => request,
         Err(refused) => return refused.into_response(),
@@ -75,7 +85,9 @@ async fn command(State(Host(folder)): State<Host>, body: Body) -> Response {
         })
         .await;
     });
-    let frames = futures::stream::unfold(sent, |mut sent| async move { Some((sent.recv().await?, sent)) });
+    let frames = futures::stream::unfold((sent, caller), |(mut sent, caller)| async move {
+        Some((sent.recv().await?, (sent, caller)))
+    });
     let body = Body::from_stream(frames.map(Ok::<Bytes, std::convert::Infallible>));
     ([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response()
 }

@@ -23,7 +23,7 @@ use crate::api_key::{ApiKey, Verb};
 const OWNER: &str = "control socket";
 
 /// Whoever asks, known; and his connection's seat, which is taken for as long as something that he opened goes on.
-pub(super) struct Caller {
+pub(crate) struct Caller {
     who: Who,
     stay: Option<Stay>,
 }
@@ -118,7 +118,7 @@ impl Caller {
     ///
     /// # Errors
     /// 429 where the key has as many of these as it may have.
-    pub(super) fn stays(&mut self) -> Result<(), ApiError> {
+    pub(crate) fn stays(&mut self) -> Result<(), ApiError> {
         Ok(self.stay.as_mut().map_or(Ok(()), Stay::live)?)
     }
 

@@ -21,7 +21,7 @@ pub(super) struct Code(pub(super) &'static str);
 
 /// An answer that is a no.
 #[derive(Debug)]
-pub(super) struct ApiError {
+pub(crate) struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,

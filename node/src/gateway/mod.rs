@@ -48,6 +48,7 @@ use veilcast::Identity;
 use veilcast::client::Client;
 use veilcast::key_store::SledKeyStore;
 
+pub(crate) use self::caller::Caller;
 pub(crate) use self::crowd::{Bounds, Crowd};
 pub(crate) use self::dashboard::Board;
 pub(crate) use self::journal::Journal;

@@ -14,7 +14,7 @@ use super::Folder;
 use super::afar::{Out, Screen};
 use super::request::Request;
 use crate::args::{
-    AuditCommand, Command, GrantCommand, KeyCommand, KeyForgetArgs, PassphraseCommand, Registry, StreamCommand,
+    AuditCommand, Command, GrantCommand, Kept, KeyCommand, KeyForgetArgs, PassphraseCommand, Registry, StreamCommand,
 };
 use crate::commands::audit::KeptHead;
 use crate::commands::care::backup::To;
@@ -51,6 +51,10 @@ struct Job<'a> {
 impl Job<'_> {
     fn run(&self, request: &mut Request) -> Result<Exit, Failure> {
         let Request { cli, asked, input } = request;
+        // A command that names a contract is never handed over; this process's own environment may name one, which is not what was asked.
+        if let Some(registry) = cli.command.registry_mut() {
+            registry.settle(Registry::Kept(Kept::Local));
+        }
         if class::of(&cli.command) != Class::Command {
             return Err(ThroughError::NotHere.into());
         }
