@@ -120,8 +120,8 @@ impl Crowd {
     ///
     /// # Errors
     /// [`Full`].
-    #[allow(dead_code, reason = "for doors that learn the key as soon as they learn anything")]
-    pub(crate) fn seat(&self, holder: &Holder, kind: Kind) -> Result<Stay, Full> {
+    #[cfg(test)]
+    fn seat(&self, holder: &Holder, kind: Kind) -> Result<Stay, Full> {
         let mut stay = self.enter().ok_or(Full::House)?.show(holder)?;
         if kind == Kind::Live {
             stay.live()?;
