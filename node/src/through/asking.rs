@@ -7,7 +7,8 @@ use bytes::{Bytes, BytesMut};
 use futures::stream;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame as Piece;
-use veilcast::key_store::portable::{Incoming, Kind};
+use veilcast::key_store::Unlock;
+use veilcast::key_store::portable::{Incoming, Kind, Summary};
 
 use super::ThroughError;
 use super::asked::Asked;
@@ -17,6 +18,7 @@ use crate::args::{
     AuditCommand, BackupArgs, Command, GrantCommand, KeyCommand, KeyExportArgs, KeyForgetArgs, KeyImportArgs,
     PassphraseChangeArgs, PassphraseCommand, Shared,
 };
+use crate::commands::care::backup::To;
 use crate::commands::care::bar::{self, Bar};
 use crate::commands::care::{backup, io_at, of_file, passphrase, passphrases};
 use crate::commands::{audit, grant, key, now};
@@ -123,41 +125,47 @@ impl Asking<'_> {
         Ok(())
     }
 
-    async fn backup(&mut self, args: &BackupArgs, mut asked: Asked) -> Result<Exit, Failure> {
+    async fn backup(&mut self, args: &BackupArgs, asked: Asked) -> Result<Exit, Failure> {
         let unlock = session::unlock_identity(self.dir, self.shared)?;
         let identity = session::load_identity(self.dir, &unlock)?;
-        let folders = unlock::folders(&unlock);
-        let passphrase = passphrases::for_new(&args.passphrase, folders)?;
-        asked.opens_folder = Some(unlock::identity_password(&unlock)?.to_string());
-        asked.passphrase = Some(passphrase.to_string());
-        let mut bar = Bar::new(self.output);
-        let mut incoming = Incoming::begin(&args.file, args.force).map_err(of_file(&args.file))?;
-        let ended = self.ask(&asked, empty(), Some((&mut incoming, &mut bar))).await?;
-        if ended.exit != Exit::Done {
-            return Ok(ended.exit);
+        let passphrase = passphrases::for_new(&args.passphrase, unlock::folders(&unlock))?;
+        let is_folders = Some(&passphrase) == unlock::folders(&unlock);
+        let to = To { file: &args.file, passphrase: &passphrase, replace: args.force };
+        match self.carry(Kind::Backup, &to, &unlock, asked).await? {
+            Err(exit) => Ok(exit),
+            Ok(summary) => backup::tell(&args.file, identity.user(), summary, is_folders, self.output),
         }
-        let watch = &mut |progress| bar.show(progress);
-        let summary = incoming.finish(Kind::Backup, &passphrase, watch).map_err(of_file(&args.file))?;
-        drop(bar);
-        backup::tell(&args.file, identity.user(), summary, Some(&passphrase) == folders, self.output)
     }
 
-    async fn export(&mut self, args: &KeyExportArgs, mut asked: Asked) -> Result<Exit, Failure> {
+    async fn export(&mut self, args: &KeyExportArgs, asked: Asked) -> Result<Exit, Failure> {
         let unlock = session::unlock_identity(self.dir, self.shared)?;
         session::load_identity(self.dir, &unlock)?;
         let passphrase = passphrases::for_new(&args.passphrase, unlock::folders(&unlock))?;
-        asked.opens_folder = Some(unlock::identity_password(&unlock)?.to_string());
-        asked.passphrase = Some(passphrase.to_string());
+        let to = To { file: &args.file, passphrase: &passphrase, replace: args.force };
+        match self.carry(Kind::Keys, &to, &unlock, asked).await? {
+            Err(exit) => Ok(exit),
+            Ok(summary) => key::carry::told(&args.file, summary, self.output).map(|()| Exit::Done),
+        }
+    }
+
+    /// Has a file with keys written over there, and puts it in its place here, checked; or how the command ended without it.
+    async fn carry(
+        &mut self,
+        kind: Kind,
+        to: &To<'_>,
+        unlock: &Unlock,
+        mut asked: Asked,
+    ) -> Result<Result<Summary, Exit>, Failure> {
+        asked.opens_folder = Some(unlock::identity_password(unlock)?.to_string());
+        asked.passphrase = Some(to.passphrase.to_owned());
         let mut bar = Bar::new(self.output);
-        let mut incoming = Incoming::begin(&args.file, args.force).map_err(of_file(&args.file))?;
+        let mut incoming = Incoming::begin(to.file, to.replace).map_err(of_file(to.file))?;
         let ended = self.ask(&asked, empty(), Some((&mut incoming, &mut bar))).await?;
         if ended.exit != Exit::Done {
-            return Ok(ended.exit);
+            return Ok(Err(ended.exit));
         }
         let watch = &mut |progress| bar.show(progress);
-        let summary = incoming.finish(Kind::Keys, &passphrase, watch).map_err(of_file(&args.file))?;
-        drop(bar);
-        key::carry::told(&args.file, summary, self.output).map(|()| Exit::Done)
+        Ok(Ok(incoming.finish(kind, to.passphrase, watch).map_err(of_file(to.file))?))
     }
 
     async fn import(&mut self, args: &KeyImportArgs, mut asked: Asked) -> Result<Exit, Failure> {
