@@ -194,7 +194,8 @@ fn a_daemon_tells_by_itself_whom_it_refused_what_and_from_where_and_no_key_or_pa
     let daemon = Daemon { process, url: ready["gateway"].as_str().unwrap().into(), address: String::new() };
     let path = format!("/streams/{}", in_path(&stream));
     let body = ["-d", SAID, "-H", "Content-Type: text/plain"];
-    let wrong = format!("{}0", &till[..till.len() - 1]);
+    let (rest, last) = till.split_at(till.len() - 1);
+    let wrong = format!("{rest}{}", if last == "0" { "1" } else { "0" });
     daemon.with(&till, &path, &body).ok();
     daemon.with(&till, &format!("/streams/{}", in_path(&other)), &body).refused(403, "out_of_scope");
     daemon.with(&root, &path, &[&body[..], &["-H", "Origin: http://evil.example"]].concat()).refused(403, "cross_site");
