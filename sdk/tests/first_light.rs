@@ -114,25 +114,36 @@ async fn rotate_causes_no_key_request_and_rekey_shuts_out_whoever_lost_his_grant
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_rotate_regardless_a_subscriber_whose_grant_ended_still_reads() {
+async fn after_rotate_regardless_a_subscriber_whose_grant_ended_reads_on_until_the_next_rekey_and_after_a_restart_too()
+{
     let net = Net::start().await;
-    let publisher = net.client_with(1, Arc::new(MemoryKeyStore::default()), {
-        let mut config = config();
-        config.rekey_on_end = false;
-        config
-    });
-    let publisher = publisher.await;
+    let store = Arc::new(MemoryKeyStore::default());
+    let mut patient = config();
+    // Only a message is a reason to look, here.
+    patient.end_window = LONG;
+    let publisher = net.client_with(1, store.clone(), patient.clone()).await;
     let stream = publisher.create_stream("s", StreamOptions::default()).await.unwrap();
     let (subscriber, mut subscription) = net.granted_reader(2, &publisher, &stream).await;
+    let (another, _) = net.granted_reader(3, &publisher, &stream).await;
     net.ready(&publisher, &stream, 1).await;
     say(&publisher, &stream, "one").await;
     assert_eq!(next_text(&mut subscription).await, "one");
     publisher.revoke(&stream, subscriber.user(), Permission::Subscribe).await.unwrap();
-    publisher.rotate_regardless(&stream, None).await.unwrap();
+    let rotated = publisher.rotate_regardless(&stream, None).await.unwrap();
     for text in ["two", "three"] {
         say(&publisher, &stream, text).await;
         assert_eq!(next_text(&mut subscription).await, text);
     }
+    publisher.stop().await;
+    let publisher = net.client_with(1, store, patient).await;
+    net.ready(&publisher, &stream, 1).await;
+    say(&publisher, &stream, "four").await;
+    let four = next_message(&mut subscription).await;
+    assert_eq!((four.text(), Some(&rotated.key_id)), (Some("four"), four.key_id.as_ref()));
+
+    publisher.revoke(&stream, another.user(), Permission::Subscribe).await.unwrap();
+    say(&publisher, &stream, "five").await;
+    assert!(matches!(next_event(&mut subscription, refusal).await, Refusal::Expired { .. }));
 }
 
 #[tokio::test(flavor = "multi_thread")]

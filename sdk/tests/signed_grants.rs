@@ -13,7 +13,7 @@ use support::{
     AnyEnvelope, Net, Raw, config, group_key, identity, key_request, next_event, next_message, next_text,
     next_text_but, opened, refusal_of, say, until,
 };
-use veilcast::client::{Client, ClientError, Replay, Subscription};
+use veilcast::client::{Client, ClientError, Replay, StreamOptions, Subscription};
 use veilcast::key_store::{GroupKey, MemoryKeyStore};
 use veilcast::permission::{GrantError, Issuer, RegistryError, SignedGrants, StreamSettings, from_line, to_line};
 use veilcast::subscriber::Arrival;
@@ -337,7 +337,7 @@ async fn a_grant_bought_in_time_is_shown_at_once_so_that_the_end_of_the_one_befo
 async fn a_stream_of_an_ens_name_does_not_exist_where_no_contract_knows_it() {
     let net = Net::start().await;
     let stream: StreamId = "nobody.eth/prices".parse().unwrap();
-    for builder in [net.builder(20), net.builder(21).signed_grants()] {
+    for (builder, local) in [(net.builder(20), true), (net.builder(21).signed_grants(), false)] {
         let reader = net.join(builder).await;
         for subscribed in [
             reader.subscribe(&stream).await,
@@ -351,8 +351,32 @@ async fn a_stream_of_an_ens_name_does_not_exist_where_no_contract_knows_it() {
         let published = reader.publish(&stream, veilcast::Payload::text("mine?")).await;
         assert!(matches!(published, Err(ClientError::NotPermitted { refusal: Refusal::Denied, .. })), "{published:?}");
         let granted = reader.grant(&stream, user(22), Permission::Subscribe, Period::ALWAYS).await;
-        assert!(matches!(granted, Err(ClientError::Registry(RegistryError::NoStream { .. }))), "{granted:?}");
+        match granted.unwrap_err() {
+            ClientError::Registry(RegistryError::NoStream { .. }) if local => {}
+            ClientError::DecidedElsewhere { .. } if !local => {}
+            other => panic!("{other:?}"),
+        }
         let issued = reader.issue_grant(&stream, user(22), Permission::Subscribe, Period::ALWAYS).await;
         assert!(matches!(issued, Err(ClientError::Grant(GrantError::EnsOwner { .. }))), "{issued:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_change_the_local_registry_is_refused_where_signed_grants_decide() {
+    let net = Net::start().await;
+    let owner = net.join(net.builder(OWNER).signed_grants()).await;
+    let stream = StreamId::of(owner.user(), "s").unwrap();
+    let refused = [
+        owner.create_stream("s", StreamOptions::default()).await.map(drop),
+        owner.grant(&stream, user(22), Permission::Subscribe, Period::ALWAYS).await,
+        owner.revoke(&stream, user(22), Permission::Subscribe).await,
+        owner.set_public(&stream, true).await,
+    ];
+    for refused in refused {
+        assert!(
+            matches!(&refused, Err(ClientError::DecidedElsewhere { stream: named }) if *named == stream),
+            "{refused:?}"
+        );
+    }
+    assert!(owner.registry().streams().unwrap().is_empty());
 }

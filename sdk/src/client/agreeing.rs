@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use veilcast_key_store::{GroupKey, KeyId};
+use veilcast_key_store::{GroupKey, KeyId, KeyOrigin};
 
 use super::config::KeySource;
 use super::error::ClientError;
-use super::shared::{Shared, blocking, lock};
+use super::shared::{Reader, Shared, blocking, lock};
 use super::subscribing::KeyNews;
 use crate::identity::UserId;
 use crate::key_ring::{self, Looked, RingError, RingPrefix};
 use crate::stream::StreamId;
+use crate::subscriber::Arrival;
 
 /// What seals the messages of a stream.
 #[derive(Clone, Debug)]
@@ -79,30 +80,52 @@ impl Shared {
         }
     }
 
+    /// Stores a key agreed on, then tells whoever waits for it.
+    pub(super) async fn add_pre_agreed(
+        &self,
+        publisher: UserId,
+        stream: &StreamId,
+        key: GroupKey,
+    ) -> Result<(), ClientError> {
+        let (store, scope, added) = (self.store.clone(), crate::scope(publisher, stream), key.clone());
+        let since = self.now().as_millis();
+        blocking(move || store.add(&scope, &added, since, None, KeyOrigin::PreAgreed)).await??;
+        self.key_is_here(publisher, stream, key, Arrival::Store).await;
+        Ok(())
+    }
+
     /// A number that changes with the rings.
     pub(super) fn rings(&self) -> u64 {
         self.rings_changed.load(Ordering::Acquire)
     }
 
-    /// Changes a ring, then tells whoever reads or publishes under it.
+    /// Changes a ring, then tells whoever reads or publishes under it: to the end, or a reader would go by what no longer counts.
     pub(super) async fn change_ring(
         self: &Arc<Self>,
         prefix: &RingPrefix,
         change: impl FnOnce(&Shared) -> Result<(), RingError> + Send + 'static,
     ) -> Result<(), ClientError> {
-        let shared = self.clone();
-        let changed = blocking(move || {
-            let changed = change(&shared);
-            shared.rings_changed.fetch_add(1, Ordering::AcqRel);
-            changed
-        });
-        changed.await??;
-        let readers: Vec<_> =
-            lock(&self.readers).iter().filter(|reader| prefix.covers(&reader.stream)).cloned().collect();
+        let (shared, prefix) = (self.clone(), prefix.clone());
+        self.to_its_end(async move {
+            let changing = shared.clone();
+            let changed = blocking(move || {
+                let changed = change(&changing);
+                changing.rings_changed.fetch_add(1, Ordering::AcqRel);
+                changed
+            });
+            changed.await??;
+            shared.tell_of_ring(&prefix).await;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn tell_of_ring(&self, prefix: &RingPrefix) {
+        let covered = |reader: &&Reader| prefix.covers(&reader.stream);
+        let readers: Vec<_> = lock(&self.readers).iter().filter(covered).cloned().collect();
         for reader in readers {
             // A reader always takes news, unless it has ended.
             let _ = reader.keys.send(KeyNews::RingChanged).await;
         }
-        Ok(())
     }
 }

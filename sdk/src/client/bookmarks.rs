@@ -17,6 +17,9 @@ const TABLE: &str = "fetches";
 /// A device that nobody has heard of for so long is asked for no more: it may have lost its store, and will never come back.
 const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// Records looked at in one go.
+const SWEPT: usize = 256;
+
 /// How far a fetch has come, at each device it knows of.
 pub(super) type Bookmark = BTreeMap<PeerId, Mark>;
 
@@ -67,10 +70,30 @@ pub(super) fn read(
     now: Timestamp,
 ) -> Result<Bookmark, ClientError> {
     let Some(found) = records.get(TABLE, name)? else { return Ok(Bookmark::new()) };
-    // One that cannot be read costs a fetch from the beginning, and nothing else.
-    let entries = serde_json::from_slice::<Entries>(&found).map(|found| found.devices).unwrap_or_default();
+    Ok(marks(&found, now))
+}
+
+/// A record that cannot be read costs a fetch from the beginning, and nothing else.
+fn marks(record: &[u8], now: Timestamp) -> Bookmark {
+    let entries = serde_json::from_slice::<Entries>(record).map(|found| found.devices).unwrap_or_default();
     let marks = entries.into_iter().filter_map(Entry::into_mark);
-    Ok(marks.filter(|(_, mark)| now.since(mark.heard) < FORGOTTEN).collect())
+    marks.filter(|(_, mark)| now.since(mark.heard) < FORGOTTEN).collect()
+}
+
+/// Removes the records of fetches that will not go on: every device of theirs is forgotten. So who fetches another span every day
+/// leaves no record for each.
+pub(super) fn sweep(records: &(impl RecordStore + ?Sized), now: Timestamp) -> Result<(), ClientError> {
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let found = records.scan(TABLE, &[], after.as_deref(), SWEPT)?;
+        let Some((last, _)) = found.last() else { return Ok(()) };
+        after = Some(last.clone());
+        let over = found.into_iter().filter(|(_, value)| marks(value, now).is_empty());
+        let gone: Vec<_> = over.map(|(name, _)| (name, None)).collect();
+        if !gone.is_empty() {
+            records.write(TABLE, &gone)?;
+        }
+    }
 }
 
 /// Keeps the marks, or forgets the fetch when there are none.
@@ -137,6 +160,23 @@ mod tests {
         }
         write(&records, here.clone(), &Bookmark::new()).unwrap();
         assert_eq!(read(&records, &here, NOW).unwrap(), Bookmark::new());
+    }
+
+    #[test]
+    fn fetches_that_will_not_go_on_leave_no_records() {
+        let (records, late) = (MemoryKeyStore::new(), NOW.plus(FORGOTTEN));
+        for span in 0..600 {
+            let range = TimeRange { from: span, to: u64::MAX };
+            write(&records, name(&stream(), user(1), range), &some()).unwrap();
+        }
+        let fresh = Bookmark::from([(PeerId::random(), Mark { heard: late, ..Mark::default() })]);
+        let here = name(&stream(), user(2), RANGE);
+        write(&records, here.clone(), &fresh).unwrap();
+        sweep(&records, NOW).unwrap();
+        assert_eq!(records.scan(TABLE, &[], None, 1_000).unwrap().len(), 601);
+        sweep(&records, late).unwrap();
+        assert_eq!(records.scan(TABLE, &[], None, 1_000).unwrap().len(), 1);
+        assert_eq!(read(&records, &here, late).unwrap(), fresh);
     }
 
     #[test]

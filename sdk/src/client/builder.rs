@@ -26,10 +26,9 @@ use super::updating::HAND_OUTS;
 use super::workers::Workers;
 use super::{Client, announcing, carrying, depots, dispatch, enforcing, peer_key, permitting};
 use crate::audit::AuditLog;
-use crate::cipher::{MAX_RSA_BITS, MIN_RSA_BITS, RsaError};
 use crate::exchange::{HistoryPolicies, Screen};
 use crate::identity::{Identity, UserId};
-use crate::network::{self, NetworkConfig, NetworkError, Role};
+use crate::network::{self, NetworkConfig, Role};
 use crate::permission::{AccessList, Issuer, LocalRegistry, PermissionSource, SignedGrants};
 use crate::publisher::GrantLedger;
 use crate::storage::{MessageStore, ResendScreen};
@@ -38,25 +37,6 @@ use crate::time::{Clock, SystemClock};
 
 /// Rotated keys being stored at a time.
 const KEEPING: usize = 64;
-/// What an envelope adds to a payload at most: header, signature, framing.
-const ENVELOPE: usize = 16 * 1024;
-
-/// Refuses nonsense once, so that later code need not look.
-fn check(config: &ClientConfig) -> Result<(), ClientError> {
-    if !(MIN_RSA_BITS..=MAX_RSA_BITS).contains(&config.rsa_bits) {
-        return Err(RsaError::Size { bits: config.rsa_bits }.into());
-    }
-    if config.requester.max_key_requests_per_second == 0 {
-        return Err(NetworkError::Config("max_key_requests_per_second must not be zero".into()).into());
-    }
-    let (size, limit) = (config.max_payload.saturating_add(ENVELOPE), config.network.max_frame);
-    if size > limit {
-        let text = format!("max_payload needs frames of {size} bytes, network.max_frame is {limit}");
-        return Err(NetworkError::Config(text).into());
-    }
-    Ok(())
-}
-
 /// Who decides about permissions.
 enum Permissions {
     Local,
@@ -172,11 +152,11 @@ impl ClientBuilder {
     /// Starts the node. It listens when this returns; connecting to bootstrap nodes goes on in the background.
     ///
     /// # Errors
-    /// [`ClientError::Network`] (an address in use, a bad configuration such as owners who assign streams without a store or
-    /// signed grants), [`ClientError::Rsa`] for a size out of range,
+    /// [`ClientError::Config`] for settings that make no sense (owners who assign streams without a store or signed grants among
+    /// them), [`ClientError::Network`] (an address in use), [`ClientError::Rsa`] for a size out of range,
     /// [`ClientError::Store`] when the peer's key can be neither read nor kept.
     pub async fn start(self) -> Result<Client, ClientError> {
-        check(&self.config)?;
+        self.config.check()?;
         self.check_assigned()?;
         let store = self.store.unwrap_or_else(|| Arc::new(MemoryKeyStore::default()));
         let user = self.identity.user();
@@ -295,12 +275,13 @@ impl ClientBuilder {
         }
         Ok(Client { shared })
     }
+
     fn check_assigned(&self) -> Result<(), ClientError> {
         let is_signed = matches!(self.permissions, Permissions::Signed);
         if self.assigned_by.is_empty() || (self.storage.is_some() && is_signed) {
             return Ok(());
         }
         let text = "streams are assigned by signed records: that needs a message store and signed grants";
-        Err(NetworkError::Config(text.into()).into())
+        Err(ClientError::Config(text.into()))
     }
 }

@@ -1,5 +1,7 @@
 //! What a client is told at start. `Default` is the recommended deployment.
 
+mod check;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -39,6 +39,16 @@ pub enum ClientError {
         /// Which.
         stream: StreamId,
     },
+    /// What streams' owners signed decides here, and the local registry nothing: see `set_up_stream`, `issue_grant` and
+    /// `revoke_grants` of [`Client`](super::Client). Nothing was changed.
+    #[error("permissions on {stream} are decided by what its owner signed and not by the local registry")]
+    DecidedElsewhere {
+        /// Which stream.
+        stream: StreamId,
+    },
+    /// The client's settings make no sense together, or not at all.
+    #[error("the client's settings cannot be used: {0}")]
+    Config(String),
     /// Over the limit. Nothing was sent.
     #[error("the payload has {size} bytes, the limit is {limit}")]
     PayloadTooLarge {

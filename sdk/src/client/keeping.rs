@@ -75,7 +75,8 @@ impl Keeper {
                     Some(taken) => self.taken(storage, taken),
                     None => break,
                 },
-                _ = stopping.changed() => break,
+                // Also where it stopped before this began.
+                _ = stopping.wait_for(|stops| *stops) => break,
                 () = tokio::time::sleep(pause) => {}
             }
             self.take_rest(storage);

@@ -71,7 +71,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use veilcast_key_store::{GroupKey, KeyId, KeyOrigin, TimeRange};
+use veilcast_key_store::{GroupKey, KeyId, TimeRange};
 
 pub use builder::ClientBuilder;
 pub use config::{ClientConfig, GapFill, KeySource, ReadOptions, SlowReader, StreamOptions};
@@ -152,12 +152,16 @@ impl Client {
         &self.shared.registry
     }
 
-    /// Creates the stream `<this identity>/path` in the local registry.
+    /// Creates the stream `<this identity>/path` in the local registry, which decides unless the client was set up with
+    /// [`ClientBuilder::signed_grants`] or [`ClientBuilder::permissions`]. In the latter case this changes nothing that counts,
+    /// unless that source asks the local registry.
     ///
     /// # Errors
-    /// [`ClientError::StreamId`] for a path that cannot be one, [`ClientError::Registry`], [`ClientError::History`].
+    /// [`ClientError::StreamId`] for a path that cannot be one, [`ClientError::Registry`], [`ClientError::History`],
+    /// [`ClientError::Store`] for its key policy; [`ClientError::DecidedElsewhere`] where signed grants decide.
     pub async fn create_stream(&self, path: &str, options: StreamOptions) -> Result<StreamId, ClientError> {
         let stream = StreamId::of(self.user(), path)?;
+        self.shared.must_decide_here(&stream)?;
         let (registry, id) = (self.shared.registry.clone(), stream.clone());
         blocking(move || registry.create_stream(&id, options.partitions, options.public)).await??;
         if let Some(policy) = options.history {
@@ -170,10 +174,11 @@ impl Client {
         Ok(stream)
     }
 
-    /// Gives `user` a permission for a period, or renews it.
+    /// Gives `user` a permission for a period, or renews it, in the local registry; see [`Client::create_stream`] for when that
+    /// counts.
     ///
     /// # Errors
-    /// [`ClientError::Registry`]: no such stream, or a period that makes no sense.
+    /// [`ClientError::Registry`]: no such stream, or a period that makes no sense; [`ClientError::DecidedElsewhere`].
     pub async fn grant(
         &self,
         stream: &StreamId,
@@ -181,26 +186,29 @@ impl Client {
         permission: Permission,
         period: Period,
     ) -> Result<(), ClientError> {
+        self.shared.must_decide_here(stream)?;
         let (registry, stream, now) = (self.shared.registry.clone(), stream.clone(), self.shared.now());
         Ok(blocking(move || registry.grant(&stream, user, permission, period, now)).await??)
     }
 
-    /// Takes a permission back at once. Keys already handed out still open what was published under them; the next
-    /// message goes out under a new key.
+    /// Takes a permission back at once, in the local registry; see [`Client::create_stream`] for when that counts. Keys already
+    /// handed out still open what was published under them; the next message goes out under a new key.
     ///
     /// # Errors
-    /// [`ClientError::Registry`]: there is no such grant.
+    /// [`ClientError::Registry`]: there is no such grant; [`ClientError::DecidedElsewhere`].
     pub async fn revoke(&self, stream: &StreamId, user: UserId, permission: Permission) -> Result<(), ClientError> {
+        self.shared.must_decide_here(stream)?;
         let (registry, stream, now) = (self.shared.registry.clone(), stream.clone(), self.shared.now());
         Ok(blocking(move || registry.revoke(&stream, user, permission, now)).await??)
     }
 
     /// Makes a stream readable by everybody (plaintext, still signed), or by subscribers only: then the very next message
-    /// is encrypted.
+    /// is encrypted. In the local registry; see [`Client::create_stream`] for when that counts.
     ///
     /// # Errors
-    /// [`ClientError::Registry`]: no such stream.
+    /// [`ClientError::Registry`]: no such stream; [`ClientError::DecidedElsewhere`].
     pub async fn set_public(&self, stream: &StreamId, public: bool) -> Result<(), ClientError> {
+        self.shared.must_decide_here(stream)?;
         let (registry, stream, now) = (self.shared.registry.clone(), stream.clone(), self.shared.now());
         Ok(blocking(move || registry.set_public(&stream, public, now)).await??)
     }
@@ -399,6 +407,9 @@ impl Client {
 
     async fn parts_told(&self, stream: &StreamId, options: &ReadOptions) -> Result<Vec<StreamPart>, ClientError> {
         let Some(numbers) = &options.partitions else { return self.parts_of(stream).await };
+        if numbers.is_empty() {
+            return Err(ClientError::Config("a subscription to no partition brings nothing, ever".into()));
+        }
         self.may_exist(stream).await?;
         Ok(numbers.iter().map(|number| stream.part(*number)).collect::<Result<_, _>>()?)
     }
@@ -434,10 +445,12 @@ impl Client {
         updating::update(&self.shared, stream, method, key, false).await
     }
 
-    /// Rotates although somebody whose grant ended will read on.
+    /// Rotates although somebody whose grant ended will read on: whoever ended until now does, until the next rekey, whatever
+    /// [`ClientConfig::rekey_on_end`] says. An end that comes later is a reason for one, and shuts all of them out. Dropping the
+    /// future calls nothing off.
     ///
     /// # Errors
-    /// [`ClientError::NotPermitted`] or a store that fails.
+    /// [`ClientError::NotPermitted`] or a store that fails; then nobody was let.
     pub async fn rotate_regardless(
         &self,
         stream: &StreamId,
@@ -467,7 +480,8 @@ impl Client {
     /// # Errors
     /// [`ClientError::Store`] and [`ClientError::Stopped`]; then the policy is what it was.
     pub async fn set_key_policy(&self, stream: &StreamId, policy: KeyPolicy) -> Result<(), ClientError> {
-        self.shared.set_key_policy(stream, policy).await
+        let (worker, stream) = (self.shared.clone(), stream.clone());
+        self.shared.to_its_end(async move { worker.set_key_policy(&stream, policy).await }).await
     }
 
     /// The policy of [`Client::set_key_policy`]; where there is none, the default, which is never.
@@ -508,11 +522,8 @@ impl Client {
         publisher: UserId,
         stream: &StreamId,
     ) -> Result<(), ClientError> {
-        let (store, scope, added) = (self.shared.store.clone(), crate::scope(publisher, stream), key.clone());
-        let since = self.shared.now().as_millis();
-        blocking(move || store.add(&scope, &added, since, None, KeyOrigin::PreAgreed)).await??;
-        self.shared.key_is_here(publisher, stream, key.clone(), crate::subscriber::Arrival::Store).await;
-        Ok(())
+        let (shared, stream, key) = (self.shared.clone(), stream.clone(), key.clone());
+        self.shared.to_its_end(async move { shared.add_pre_agreed(publisher, &stream, key).await }).await
     }
 
     /// Puts a key into the ring of a prefix: it opens messages of every publisher on every stream that the ring decides

@@ -5,7 +5,7 @@
 
 use libp2p::identity::Keypair;
 use veilcast_key_store::Store;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::error::ClientError;
 use crate::identity::UserId;
@@ -21,7 +21,10 @@ pub(super) fn load_or_make(store: &dyn Store, user: UserId) -> Result<Keypair, C
     let made = Keypair::generate_ed25519();
     // A key of this kind always has an encoding; without one the next start makes another.
     if let Ok(encoded) = made.to_protobuf_encoding() {
-        store.write(TABLE, &[(user.as_bytes().to_vec(), Some(encoded))])?;
+        let mut change = [(user.as_bytes().to_vec(), Some(encoded))];
+        let written = store.write(TABLE, &change);
+        change[0].1.zeroize();
+        written?;
     }
     Ok(made)
 }

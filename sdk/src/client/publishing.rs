@@ -156,6 +156,8 @@ pub(super) async fn publish(
     let publisher = shared.publisher(stream).await?;
     let mut publisher = publisher.lock().await;
     shared.must_run()?;
+    // Others may have published for as long as the network took: it may have been taken back meanwhile.
+    shared.must_publish(stream).await?;
     let info = publisher.info(shared, stream).await?;
     let part = stream.part(partition.number(info.partitions)?)?;
     let encrypt = !info.public || shared.config.always_encrypt;

@@ -109,6 +109,15 @@ impl Shared {
         self.clock.now()
     }
 
+    /// # Errors
+    /// [`ClientError::DecidedElsewhere`] where the local registry decides nothing.
+    pub(super) fn must_decide_here(&self, stream: &StreamId) -> Result<(), ClientError> {
+        match self.by_grants {
+            true => Err(ClientError::DecidedElsewhere { stream: stream.clone() }),
+            false => Ok(()),
+        }
+    }
+
     /// The subscriber's RSA pair, made once.
     pub(super) async fn rsa_pair(&self) -> Result<Arc<RsaPair>, ClientError> {
         make_rsa_pair(&self.rsa, self.config.rsa_bits).await
@@ -132,6 +141,15 @@ impl Shared {
     /// A task of somebody's own that a client that stops waits for, and for the work it hands to other threads.
     pub(super) fn counted<T, F: Future<Output = T>>(&self, task: F) -> impl Future<Output = T> + use<T, F> {
         self.tasks.track_future(TASKS.scope(self.tasks.clone(), task))
+    }
+
+    /// Work that changes the store and what is in memory, which a caller that drops the future does not cut off half-way, and that
+    /// [`Client::stop`](super::Client::stop) waits for.
+    pub(super) async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ClientError>> + Send + 'static,
+    ) -> Result<T, ClientError> {
+        self.tasks.spawn(work).await.unwrap_or(Err(ClientError::Stopped))
     }
 
     pub(super) fn readers_of(&self, stream: &StreamId) -> Vec<Reader> {

@@ -306,6 +306,18 @@ mod tests {
     use crate::time::Timestamp;
     use crate::wire::MessageRef;
 
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stream_that_is_to_be_kept_just_when_the_client_stops_holds_nothing_up() {
+        let identity = Identity::from_secret_bytes(&[1; 32]).unwrap();
+        let stream = StreamId::of(identity.user(), "a").unwrap();
+        let store = Arc::new(MemoryMessageStore::new(StorageLimits::default()));
+        let client = Client::builder(identity).storage(store, []).start().await.unwrap();
+        client.shared.stopping.send_replace(true);
+        let begun = client.shared.storage.as_ref().unwrap().assign(BTreeSet::from([stream]));
+        super::start(&client.shared, begun);
+        tokio::time::timeout(Duration::from_secs(180), client.stop()).await.unwrap();
+    }
+
     #[tokio::test]
     async fn messages_that_wait_for_the_disk_are_bounded_in_bytes_over_all_streams_together() {
         let identity = Identity::from_secret_bytes(&[1; 32]).unwrap();

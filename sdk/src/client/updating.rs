@@ -134,11 +134,13 @@ async fn rotate(
         return Err(ClientError::PreAgreed { key_id: key.id().clone() });
     }
     let is_first = publisher.schedule.current().is_none();
-    if is_first || !regardless {
-        let ended = publisher.ended(shared, stream).await.to_vec();
-        if !is_first && !ended.is_empty() {
-            return Err(ClientError::GrantEnded { ended });
-        }
+    let ended = publisher.ended(shared, stream).await.to_vec();
+    match regardless {
+        _ if is_first => {}
+        // Or the next message would rekey because of them.
+        true => publisher.let_read_on(shared, stream, shared.now()).await?,
+        false if !ended.is_empty() => return Err(ClientError::GrantEnded { ended }),
+        false => {}
     }
     let report = UpdateReport::of(key.id().clone());
     publisher.ahead.discard();

@@ -345,7 +345,7 @@ impl<R: Screening> Screen<R> {
 
     fn remember(&mut self, now: Timestamp, request: &R) {
         // Ids older than the window are refused as stale, so they need not be remembered.
-        let horizon = now.minus(self.limits.freshness * 2);
+        let horizon = now.minus(self.limits.freshness.saturating_mul(2));
         while self.seen.peek_lru().is_some_and(|(_, at)| *at < horizon) {
             self.seen.pop_lru();
         }

@@ -39,7 +39,11 @@ impl Identity {
             .map_err(|source| KeystoreError::Wallet { path: path.into(), source })?;
         let json = fs::read(private.path().join("key")).map_err(io_at(path))?;
         let json = with_address(&json, self.user()).ok_or_else(|| KeystoreError::damaged(path, "no JSON object"))?;
-        write_private(path, &json).map_err(io_at(path))
+        let mut whole = tempfile::NamedTempFile::new_in(private.path()).map_err(io_at(path))?;
+        whole.write_all(&json).and_then(|()| whole.as_file().sync_all()).map_err(io_at(path))?;
+        // In its place only when it is whole, and never over another: whatever happens, there is an identity or none.
+        whole.persist_noclobber(path).map_err(|failed| io_at(path)(failed.error))?;
+        sync_folder(folder).map_err(io_at(path))
     }
 
     /// The identity of an ethers wallet; its chain id plays no part here.
@@ -95,14 +99,9 @@ fn address_in(json: &Value) -> Option<UserId> {
     format!("0x{}", text.strip_prefix("0x").unwrap_or(text)).to_lowercase().parse().ok()
 }
 
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+/// A new name is on the disk only when its folder is.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 fn read_checked(path: &Path) -> Result<Value, KeystoreError> {

@@ -57,7 +57,10 @@ impl Chain {
     fn after(last: MessageRef) -> MessageRef {
         match last.sequence.checked_add(1) {
             Some(sequence) => MessageRef { timestamp: last.timestamp, sequence },
-            None => MessageRef { timestamp: Timestamp::from_millis(last.timestamp.as_millis() + 1), sequence: 0 },
+            None => MessageRef {
+                timestamp: Timestamp::from_millis(last.timestamp.as_millis().saturating_add(1)),
+                sequence: 0,
+            },
         }
     }
 }

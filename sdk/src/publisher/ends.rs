@@ -184,15 +184,36 @@ impl EndWatch {
     /// A rekey at `now` shut out everybody whose end is known. Returns the record to make durable; a crash before it is
     /// costs one more rekey.
     pub fn rekeyed(&mut self, now: Timestamp, public_until: Option<Timestamp>) -> Vec<u8> {
+        self.cover(now, self.covering(now, public_until));
+        self.covered.write()
+    }
+
+    /// The record by which everybody whose end is known reads on until the next rekey, because the publisher insists: for
+    /// [`Self::let_read_on`] once it is durable. When the last rekey was stays as it is.
+    pub fn tolerating(&self, now: Timestamp, public_until: Option<Timestamp>) -> Vec<u8> {
+        Covered { rekeyed: self.covered.rekeyed, ..self.covering(now, public_until) }.write()
+    }
+
+    /// Goes by a record of [`Self::tolerating`]: nobody in it is a reason for a rekey any more.
+    pub fn let_read_on(&mut self, now: Timestamp, record: &[u8]) {
+        if let Some(covered) = Covered::read(record) {
+            self.cover(now, covered);
+        }
+    }
+
+    fn covering(&self, now: Timestamp, public_until: Option<Timestamp>) -> Covered {
         let mut endings: BTreeSet<_> = self.endings(now).map(|(who, void)| (void, who)).collect();
         endings.extend(public_until.map(|until| (until, None)));
         // Of whom no list tells any more a later start may be told by the keys he was given.
-        endings.append(&mut self.covered.named);
-        self.covered = Covered::at(now, endings);
+        endings.extend(&self.covered.named);
+        Covered::at(now, endings)
+    }
+
+    fn cover(&mut self, now: Timestamp, covered: Covered) {
+        self.covered = covered;
         self.gone.clear();
         (self.unsaved, self.settled) = (false, Some(self.asked));
         self.look(now);
-        self.covered.write()
     }
 
     /// A key was handed out at `now`: news only after a clock was set back.
@@ -321,6 +342,23 @@ mod tests {
         assert_eq!(watch.ended(), [user(1)]);
         watch.rekeyed(at(21), None);
         assert!(watch.ended().is_empty());
+    }
+
+    #[test]
+    fn who_is_let_read_on_is_no_reason_for_a_rekey_until_another_end_and_the_last_rekey_stays_the_last() {
+        let mut watch = watching(at(10), vec![until(1, at(20)), until(2, at(30))]);
+        watch.tick(at(21));
+        let record = watch.tolerating(at(21), None);
+        assert_eq!(watch.ended(), [user(1)], "what is not durable counts for nothing");
+        watch.let_read_on(at(21), &record);
+        assert!(watch.ended().is_empty());
+        let mut restarted = EndWatch::resume(Some(&record));
+        restarted.learn(at(22), 0, Some(vec![until(1, at(20)), until(2, at(30))]));
+        for mut watch in [watch, restarted] {
+            assert_eq!((watch.ended(), watch.last_rekey()), (&[][..], at(0)));
+            watch.tick(at(31));
+            assert_eq!(watch.ended(), [user(2)]);
+        }
     }
 
     #[test]

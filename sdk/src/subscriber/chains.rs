@@ -131,6 +131,10 @@ impl Chains {
         now: Timestamp,
         key_awaited: impl Fn(&MessageContent) -> bool,
     ) -> Vec<(ChainName, Vec<InOrder>)> {
+        // A chain is held while its messages wait: hardly ever, and this is asked for each message.
+        if self.waiting == 0 {
+            return Vec::new();
+        }
         let patience = self.patience();
         let free = |chain: &Chain| chain.order.is_held() && !chain.order.first_waiting().is_some_and(&key_awaited);
         let names = self.names(free);

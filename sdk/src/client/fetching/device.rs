@@ -106,7 +106,7 @@ impl Asking<'_> {
                 granted: page.granted,
             };
             let shared = self.span.shared.clone();
-            let opened = self.span.to_its_end(async move { open_and_store(&shared, batch).await }).await?;
+            let opened = self.span.shared.to_its_end(async move { open_and_store(&shared, batch).await }).await?;
             if opened.keys.len() + opened.conflicting < granted {
                 return Ok(self.fetch.did_not_open(&mut self.rng));
             }

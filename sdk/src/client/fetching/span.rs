@@ -37,8 +37,14 @@ impl Span {
     ) -> Result<Self, ClientError> {
         let span = Self { shared, stream, publisher, range, tell, marks: Mutex::default() };
         let (store, name, now) = (span.shared.store.clone(), span.name(), span.shared.now());
-        let read = async move { blocking(move || bookmarks::read(&*store, &name, now)).await? };
-        *span.marks.lock().await = span.to_its_end(read).await?;
+        let read = async move {
+            blocking(move || {
+                bookmarks::sweep(&*store, now)?;
+                bookmarks::read(&*store, &name, now)
+            })
+            .await?
+        };
+        *span.marks.lock().await = span.shared.to_its_end(read).await?;
         Ok(span)
     }
 
@@ -90,15 +96,7 @@ impl Span {
 
     async fn write(&self, marks: &Bookmark) -> Result<(), ClientError> {
         let (store, name, marks) = (self.shared.store.clone(), self.name(), marks.clone());
-        self.to_its_end(async move { blocking(move || bookmarks::write(&*store, name, &marks)).await? }).await
-    }
-
-    /// Work on the store that is not cut off half-way, and that [`Client::stop`](crate::client::Client::stop) waits for.
-    pub(super) async fn to_its_end<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, ClientError>> + Send + 'static,
-    ) -> Result<T, ClientError> {
-        self.shared.tasks.spawn(work).await.unwrap_or(Err(ClientError::Stopped))
+        self.shared.to_its_end(async move { blocking(move || bookmarks::write(&*store, name, &marks)).await? }).await
     }
 
     pub(super) async fn tell(&self, event: FetchEvent) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::agreeing::Sealing;
+use super::super::error::ClientError;
 use super::super::shared::Shared;
 use super::super::updating;
 use super::{StreamPublisher, UNKNOWN};
@@ -199,6 +200,20 @@ impl StreamPublisher {
     pub(in crate::client) fn shut_out(&mut self, now: Timestamp) -> Vec<u8> {
         let public_until = self.info.as_ref().and_then(|(info, ..)| info.clone().at(now).public_until);
         self.ends.rekeyed(now, public_until)
+    }
+
+    /// Whoever ended by `now` reads on until the next rekey; nothing changes when that cannot be stored.
+    pub(in crate::client) async fn let_read_on(
+        &mut self,
+        shared: &Shared,
+        stream: &StreamId,
+        now: Timestamp,
+    ) -> Result<(), ClientError> {
+        let public_until = self.info.as_ref().and_then(|(info, ..)| info.clone().at(now).public_until);
+        let record = self.ends.tolerating(now, public_until);
+        updating::save_ends(shared, stream, record.clone()).await?;
+        self.ends.let_read_on(now, &record);
+        Ok(())
     }
 
     /// Less is covered than was noted, because a clock was set back.

@@ -114,7 +114,7 @@ pub enum GrantError {
         stream: StreamId,
     },
     /// Nothing to take back.
-    #[error("there is no such grant on {stream}")]
+    #[error("no such grant on {stream} is known here; if it was issued elsewhere, import its line first")]
     NoGrant {
         /// The stream named.
         stream: StreamId,
