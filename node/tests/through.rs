@@ -62,9 +62,16 @@ fn whoever_is_denied_through_the_daemon_reads_nothing_that_is_published_afterwar
     seller.run_with(&["publish", &stream], b"paid for\n").ok();
     reading.stdout.wait_for("paid for");
     seller.run(&["access", "deny", &stream, &buyer.address()]).ok();
+    let listed = seller.run(&["stream", "subscribers", &stream, "--json"]).json();
+    let buyers = &listed["subscribers"][0];
+    assert_eq!(buyers["status"], "denied", "the grant is as it was, and holds: {listed}");
     seller.run_with(&["publish", &stream], b"not for you\n").ok();
     reading.stderr.wait_for("refused");
     assert_eq!(common::end(reading), ["paid for"]);
+    assert_eq!(
+        seller.run(&["stream", "subscribers", &stream, "--json"]).json()["subscribers"][0]["until"],
+        buyers["until"]
+    );
     daemon.end();
 }
 

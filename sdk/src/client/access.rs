@@ -1,6 +1,6 @@
 //! Permission checks, cached while fresh.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::executor::block_on;
@@ -83,13 +83,14 @@ impl Shared {
         answer.inspect(|answer| self.meters.checked_from_memory(answer))
     }
 
-    /// Every grant of SUBSCRIBE on the stream, from the source.
+    /// Every grant of SUBSCRIBE on the stream, from the source, ended where this publisher's own lists keep somebody out.
     pub(super) async fn subscribers(&self, stream: &StreamId) -> Result<Vec<Subscriber>, Refusal> {
-        if self.source.waits_for_the_disk() {
-            let (source, stream) = (self.source.clone(), stream.clone());
-            return off_workers(move || block_on(source.subscribers(&stream))).await;
-        }
-        in_time(self.source.subscribers(stream)).await
+        listed(self.source.clone(), stream).await
+    }
+
+    /// The same as the source has them, whatever the lists say.
+    pub(super) async fn granted(&self, stream: &StreamId) -> Result<Vec<Subscriber>, Refusal> {
+        listed(self.source.unnarrowed().clone(), stream).await
     }
 
     /// What the source knows about the stream.
@@ -113,6 +114,14 @@ impl Shared {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 const UNAVAILABLE: Refusal = Refusal::Unavailable { retry_after: PATIENCE };
+
+async fn listed(source: Arc<dyn PermissionSource>, stream: &StreamId) -> Result<Vec<Subscriber>, Refusal> {
+    if source.waits_for_the_disk() {
+        let stream = stream.clone();
+        return off_workers(move || block_on(source.subscribers(&stream))).await;
+    }
+    in_time(source.subscribers(stream)).await
+}
 
 async fn in_time<T>(answer: Answer<'_, Result<T, Refusal>>) -> Result<T, Refusal> {
     tokio::time::timeout(PATIENCE, answer).await.unwrap_or(Err(UNAVAILABLE))

@@ -112,12 +112,13 @@ impl Client {
         self.shared.stream_info(stream).await.map_err(|refusal| self.untold(stream, refusal))
     }
 
-    /// Every grant of SUBSCRIBE there is or was on a stream, as the permission source has it.
+    /// Every grant of SUBSCRIBE there is or was on a stream, as the permission source has it: whom this client's own lists keep out
+    /// ([`access_rules`](Self::access_rules)) is among them all the same.
     ///
     /// # Errors
     /// [`ClientError::NotPermitted`] while it cannot tell.
     pub async fn subscribers(&self, stream: &StreamId) -> Result<Vec<Subscriber>, ClientError> {
-        self.shared.subscribers(stream).await.map_err(|refusal| self.untold(stream, refusal))
+        self.shared.granted(stream).await.map_err(|refusal| self.untold(stream, refusal))
     }
 
     fn untold(&self, stream: &StreamId, refusal: Refusal) -> ClientError {

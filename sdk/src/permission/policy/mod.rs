@@ -74,6 +74,12 @@ impl AccessList {
         Self { source, me, table: Table::new(records), changes: AtomicU64::new(0), turn: Mutex::new(()) }
     }
 
+    /// What it narrows.
+    #[cfg(feature = "p2p")]
+    pub(crate) fn unnarrowed(&self) -> &Arc<dyn PermissionSource> {
+        &self.source
+    }
+
     /// Puts a user on a list, and takes it off the other. With the first who is allowed, everybody else is out.
     ///
     /// # Errors
