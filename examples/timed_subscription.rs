@@ -16,6 +16,8 @@ use veilcast::permission::ethereum::{Action, ChainConfig, EthereumRegistry, Foll
 use veilcast::time::{Clock, SystemClock};
 use veilcast::{Event, Identity, Payload, Period, Permission, Refusal, StreamId, UserId};
 
+/// The last message of the day.
+const CLOSING: &str = "closing";
 const PERIOD: Duration = Duration::from_millis(500);
 
 /// Who decides about permissions.
@@ -44,17 +46,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let mut sent = 0;
     while !trial_reads.is_finished() {
-        seller.publish(&stream, Payload::json(&serde_price(sent))?).await?;
+        seller.publish(&stream, Payload::json(&price(sent))?).await?;
         sent += 1;
         tokio::time::sleep(PERIOD).await;
     }
     let (read, refusal) = trial_reads.await?;
-    seller.stop().await;
-    monthly.stop().await;
-    trial.stop().await;
+    seller.publish(&stream, Payload::text(CLOSING)).await?;
+    let all = monthly_reads.await?;
+    for client in [seller, monthly, trial] {
+        client.stop().await;
+    }
 
     println!("trial read {read} of {sent} messages, then: {refusal}");
-    let all = monthly_reads.await?;
     println!("monthly read {all} of {sent}");
     if all != sent || read >= sent || !matches!(refusal, Refusal::Expired { .. }) {
         return Err("the trial should have ended with its time, and nobody else noticed".into());
@@ -119,7 +122,7 @@ async fn spend(registry: &EthereumRegistry, identity: &Identity, action: Action)
     Ok(())
 }
 
-fn serde_price(n: u32) -> [u32; 2] {
+fn price(n: u32) -> [u32; 2] {
     [n, 64_000 + n * 7 % 100]
 }
 
@@ -144,10 +147,14 @@ async fn client(identity: Identity, market: &Market, bootstrap: &[Multiaddr]) ->
     Ok(client)
 }
 
+/// What comes before the closing message.
 async fn read_all(name: &str, mut subscription: Subscription) -> u32 {
     let mut read = 0;
     while let Some(delivery) = subscription.next().await {
         if let Delivery::Message(message) = delivery {
+            if message.text() == Some(CLOSING) {
+                break;
+            }
             println!("{name:>8}: {}", message.text().unwrap_or("?"));
             read += 1;
         }

@@ -200,7 +200,15 @@ impl Session {
         self.by_client(Client::audit_log).unwrap_or_else(own)
     }
 
-    /// Who was given keys of this identity's.
+    /// Who was given keys of this identity's, also if he was refused since.
+    pub(crate) fn recipients(&self, stream: &StreamId) -> Result<Vec<Holder>, Failure> {
+        match self.by_client(|client| client.recipients(stream)) {
+            Some(recipients) => Ok(recipients?),
+            None => Ok(GrantLedger::new(self.records(), self.identity.user()).recipients(stream)?),
+        }
+    }
+
+    /// Who holds keys of this identity's.
     pub(crate) fn holders(&self, stream: &StreamId) -> Result<Vec<Holder>, Failure> {
         match self.by_client(|client| client.holders(stream)) {
             Some(holders) => Ok(holders?),

@@ -6,7 +6,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::{Daemon, Home, PATIENCE, Process, in_path};
 
@@ -38,6 +38,7 @@ fn eventually(mut happens: impl FnMut() -> bool) {
     let began = Instant::now();
     while !happens() {
         assert!(began.elapsed() < PATIENCE, "it never happens");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

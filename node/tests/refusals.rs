@@ -190,6 +190,23 @@ fn what_a_config_file_should_not_say_is_told_when_it_is_checked() {
 }
 
 #[test]
+fn what_a_config_file_says_is_all_shown_when_it_is_checked() {
+    let home = Home::new();
+    let stream = home.stream("prices");
+    home.config(&format!(
+        "[gateway]\nmax_connections_per_key = 7\n[[streams]]\nid = \"{stream}\"\nrotate_every = \"1000,10m\"\nhistory = \"window:30d\"\n"
+    ));
+    let run = home.run(&["config", "check", "--json"]).json()["run"].clone();
+    assert_eq!(run["gateway"]["max_connections_per_key"], 7);
+    let expected = json!({ "id": stream, "rotate_every": "1000,10m", "rekey_every": null, "history": "window:30d" });
+    assert_eq!(run["streams"], json!([expected]));
+    let shown = home.run(&["config", "check"]).ok();
+    assert!(shown.contains("1000,10m") && shown.contains("max_connections_per_key"), "{shown}");
+    home.config("[network]\nrelay = true\n");
+    assert!(!home.run(&["config", "check"]).ok().contains("streams"));
+}
+
+#[test]
 fn whoever_publishes_through_a_daemon_that_stops_is_told_so() {
     let (home, daemon, stream, _) = house("", &[]);
     let mut publishing = home.start(&["publish", &stream]);

@@ -205,7 +205,7 @@ Examples:
   veilcast stream subscribers STREAM --registry polygon --rpc URL      the first time all of its events are read
 
 One line for each grant, those that are over included. Since is when the unbroken time began; the
-last key is the newest that this folder's publisher gave. Status is active, not_yet, expired,
+last key is the newest that this folder's publisher gave, which opens what it did for good. Status is active, not_yet, expired,
 revoked, or denied: a grant that holds, of somebody whom your own lists keep out (veilcast access).")]
 pub(crate) struct SubscribersArgs {
     /// The stream: owner/path

@@ -1,9 +1,10 @@
 //! `veilcast config`: what the config file says, and what it could.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::args::{ConfigCommand, Shared};
-use crate::config::{Config, ConfigError, DEFAULT, RegistrySection, host};
+use crate::args::{ConfigCommand, Shared, rhythm_text};
+use crate::commands::history;
+use crate::config::{Config, ConfigError, DEFAULT, RegistrySection, StreamSection, host};
 use crate::daemon::in_the_clear;
 use crate::data_dir::DataDir;
 use crate::exit::Exit;
@@ -73,8 +74,16 @@ fn in_json(section: &RegistrySection) -> serde_json::Value {
 fn run_in_words(config: &Config) -> Vec<String> {
     let json = run_in_json(config);
     let sections = json.as_object().into_iter().flatten();
-    let said = sections.filter(|(_, said)| said.as_object().is_none_or(|said| said.values().any(|one| !one.is_null())));
+    let says = |said: &Value| said.as_object().is_none_or(|said| said.values().any(|one| !one.is_null()));
+    let said = sections.filter(|(_, said)| !said.is_null() && says(said));
     said.map(|(section, said)| format!("[{section}] {said}")).collect()
+}
+
+fn stream_in_json(stream: &StreamSection) -> Value {
+    let (rotate_every, rekey_every) =
+        (stream.rhythm.rotate_every.map(rhythm_text), stream.rhythm.rekey_every.map(rhythm_text));
+    let history = stream.history.map(history::word);
+    json!({ "id": stream.id.as_str(), "rotate_every": rotate_every, "rekey_every": rekey_every, "history": history })
 }
 
 fn run_in_json(config: &Config) -> serde_json::Value {
@@ -85,21 +94,22 @@ fn run_in_json(config: &Config) -> serde_json::Value {
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let (data, network) = (&config.data, &config.network);
     let (storage, gateway, mqtt) = (&config.storage, &config.gateway, &config.mqtt);
-    let streams: Vec<&str> = config.streams.iter().map(|stream| stream.id.as_str()).collect();
+    let streams: Vec<_> = config.streams.iter().map(stream_in_json).collect();
     json!({
         "data": { "folder": path(&data.folder), "passphrase_file": path(&data.passphrase_file) },
         "network": {
             "listen": texts(&network.listen), "bootstrap": texts(&network.bootstrap),
             "relay": network.relay.then_some(true),
         },
-        "streams": { "id": texts(&streams) },
+        "streams": (!streams.is_empty()).then_some(streams),
         "storage": {
             "streams": texts(&storage.streams), "assigned_by": texts(&storage.assigned_by),
             "max_age": span(storage.max_age), "max_size_bytes": storage.max_size,
         },
         "gateway": {
             "listen": gateway.listen.map(|door| door.to_string()), "hosts": texts(&gateway.hosts),
-            "max_connections": gateway.max_connections, "head_timeout": span(gateway.head_timeout),
+            "max_connections": gateway.max_connections,
+            "max_connections_per_key": gateway.max_connections_per_key, "head_timeout": span(gateway.head_timeout),
             "body_timeout": span(gateway.body_timeout), "write_timeout": span(gateway.write_timeout),
         },
         "mqtt": {

@@ -179,7 +179,11 @@ function showStreams() {
   const empty = byId('streams-empty');
   empty.hidden = streams.length > 0 && !more;
   say(empty, more ? 'There are more streams than are shown here.' : 'No stream yet. Make one with: veilcast stream create PATH');
-  if (current && state.detail?.id !== current.id) showDetail();
+  if (current && state.detail?.id !== current.id) {
+    // The list scrolls in a box of its own: whatever is chosen is to be seen in it.
+    byId('streams').querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest' });
+    showDetail();
+  }
   if (!current) byId('detail').replaceChildren(make('p', { class: 'card quiet' }, 'Nothing to show until there is a stream that this API key is for.'));
 }
 

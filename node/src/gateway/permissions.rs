@@ -35,7 +35,7 @@ async fn list(State(gateway): State<Gateway>, caller: Caller, At(id): At<String>
     must_be_known(&gateway, &stream).await?;
     let client = &gateway.client;
     let listed = client.subscribers(&stream).await?;
-    let (rules, holders) = (client.access_rules(&stream).await?, client.holders(&stream).await?);
+    let (rules, holders) = (client.access_rules(&stream).await?, client.recipients(&stream).await?);
     Ok(Json(subscribers::in_json(&stream, &subscribers::rows(listed, &rules, &holders, now()))))
 }
 

@@ -18,7 +18,7 @@ pub use door::{Answer, Daemon, VERBS, curl, in_path};
 pub use process::Process;
 
 /// How long anything may take before the test fails instead of hanging. Generous: other tests share the machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 /// Listens on any free port of this machine.
 pub const LOCAL: &str = "/ip4/127.0.0.1/tcp/0";
 

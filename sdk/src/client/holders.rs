@@ -95,6 +95,12 @@ impl Holders {
         self.known(stream).await
     }
 
+    pub(super) async fn recipients(&self, stream: &StreamId) -> Result<Vec<Holder>, ClientError> {
+        self.flush().await;
+        let (ledger, stream) = (self.ledger.clone(), stream.clone());
+        Ok(blocking(move || ledger.recipients(&stream)).await??)
+    }
+
     pub(super) async fn deliveries(&self, stream: &StreamId, user: UserId) -> Result<Vec<GivenKey>, ClientError> {
         self.flush().await;
         let (ledger, stream) = (self.ledger.clone(), stream.clone());

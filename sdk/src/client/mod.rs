@@ -502,6 +502,14 @@ impl Client {
         self.shared.holders.all(stream).await
     }
 
+    /// The same with those who were refused since, and read on with what they have.
+    ///
+    /// # Errors
+    /// [`ClientError::Store`].
+    pub async fn recipients(&self, stream: &StreamId) -> Result<Vec<Holder>, ClientError> {
+        self.shared.holders.recipients(stream).await
+    }
+
     /// Which keys of a stream a user was given by this client, when and under which grant, also if it was refused since. At
     /// most the newest 256.
     ///

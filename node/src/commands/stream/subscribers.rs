@@ -39,7 +39,7 @@ pub(crate) async fn run(
         output.note("interrupted", "interrupted; the same command goes on where this one was");
         return Ok(Exit::Failed);
     };
-    let (rules, holders) = (session.access().rules(&args.stream)?, session.holders(&args.stream)?);
+    let (rules, holders) = (session.access().rules(&args.stream)?, session.recipients(&args.stream)?);
     print(&in_json(&args.stream, &rows(listed?, &rules, &holders, now())), output)?;
     Ok(Exit::Done)
 }

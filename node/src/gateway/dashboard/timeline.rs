@@ -96,7 +96,7 @@ async fn grants(gateway: &Gateway, caller: &Caller, stream: &StreamId, find: &st
     must_be_known(gateway, stream).await?;
     let client = &gateway.client;
     let (listed, rules) = (client.subscribers(stream).await?, client.access_rules(stream).await?);
-    let holders = client.holders(stream).await?;
+    let holders = client.recipients(stream).await?;
     let rows = subscribers::rows(listed, &rules, &holders, now());
     Ok(bounded(subscribers::in_json(stream, &rows)["subscribers"].take(), find))
 }

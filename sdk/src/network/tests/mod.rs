@@ -19,7 +19,7 @@ mod lifecycle;
 mod records;
 mod requests;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(180);
 const TOPIC: &str = "topic/a";
 
 /// Frames are any number of `A` + 4 bytes (good) or `R` (bad). Records are good if they start with `A`.

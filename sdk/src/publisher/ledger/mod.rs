@@ -202,6 +202,18 @@ impl GrantLedger {
         Ok(found)
     }
 
+    /// Those who were given keys of a stream, in the order of their addresses: those who hold them still, and those refused since,
+    /// who read on with what they have. At most [`LedgerLimits::holders`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn recipients(&self, stream: &StreamId) -> Result<Vec<Holder>, StoreError> {
+        let prefix = record::holders(self.publisher, stream);
+        let records = draft::all_under(&*self.records, &prefix)?;
+        let read = |(place, value): &(Vec<u8>, Vec<u8>)| readable(stream, recipient_in(place, &prefix, value))?;
+        Ok(records.iter().filter_map(read).collect())
+    }
+
     /// Those who hold keys of a stream, at most [`LedgerLimits::holders`].
     ///
     /// # Errors
@@ -246,6 +258,13 @@ fn holder_in(place: &[u8], prefix: &[u8], value: &[u8]) -> Result<Option<(Holder
     let user = record::user_at(place, prefix).ok_or(RecordFault::Damaged)?;
     let record = HolderRecord::read(value)?;
     if record.left.is_some() { Ok(None) } else { record.into_holder(user).map(Some) }
+}
+
+/// `None` for one that was refused and never given anything.
+fn recipient_in(place: &[u8], prefix: &[u8], value: &[u8]) -> Result<Option<Holder>, RecordFault> {
+    let user = record::user_at(place, prefix).ok_or(RecordFault::Damaged)?;
+    let record = HolderRecord::read(value)?;
+    if record.keys == 0 { Ok(None) } else { record.into_holder(user).map(|(holder, _)| Some(holder)) }
 }
 
 fn readable<T>(stream: &StreamId, read: Result<T, RecordFault>) -> Option<T> {

@@ -132,6 +132,9 @@ fn whoever_is_refused_for_good_is_no_holder_but_what_it_got_stays_on_record_and_
     desk.write([Entry::Given(given(2, &[1], 10)), refused(2, 10), refused(3, 10)]);
     assert!(desk.holders().is_empty());
     assert_eq!(desk.keys_of(2), ["key-1"]);
+    let recipients = desk.ledger.recipients(&stream()).unwrap();
+    let told: Vec<_> = recipients.iter().map(|one| (one.user, one.newest_key.as_str())).collect();
+    assert_eq!(told, [(user(2), "key-1")], "2 reads on with it, and 3 was never given any");
     let everything = desk.records.scan(TABLE, b"", None, usize::MAX).unwrap();
     assert!(
         everything.iter().all(|(_, value)| !value.windows(8).any(|part| part == [7; 8])),
