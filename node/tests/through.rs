@@ -5,8 +5,11 @@
 mod common;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 
-use common::{Daemon, Home, LOCAL, Process, Run, run_with, seller_and_buyer, subscribed};
+use common::{Daemon, Home, LOCAL, PATIENCE, Process, Run, run_with, seller_and_buyer, subscribed};
 use serde_json::Value;
 
 const USER: &str = "0x00000000000000000000000000000000000000bb";
@@ -165,7 +168,7 @@ fn a_backup_made_through_the_daemon_is_whole_and_a_passphrase_changed_through_it
     let start = |passphrase: &str| {
         let mut command = home.command(&["run", "--gateway", "none", "--listen", LOCAL, "-vv"]);
         command.env("VEILCAST_PASSPHRASE", passphrase);
-        let process = Process::start(command, std::process::Stdio::null());
+        let process = Process::start(command, Stdio::null());
         process.stderr.wait_for("ready as");
         process
     };
@@ -305,6 +308,72 @@ fn commands_of_another_version_and_what_is_no_command_are_refused_on_the_control
     let key = home.api_key("root", &common::VERBS);
     daemon.with(&key, "/command", &["-X", "POST"]).refused(404, "no_route");
     daemon.end();
+}
+
+/// A command whose words are still to come, for ever; it has its seat once this returns.
+fn command_under_way(home: &Home) -> UnixStream {
+    let mut socket = UnixStream::connect(home.path().join("control.sock")).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = "POST /command HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n";
+    socket.write_all(head.as_bytes()).unwrap();
+    let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+    let mut told = vec![0; go_on.len()];
+    socket.read_exact(&mut told).unwrap();
+    assert_eq!(String::from_utf8_lossy(&told), String::from_utf8_lossy(go_on));
+    socket
+}
+
+#[test]
+fn a_command_that_goes_on_keeps_its_seat_whoever_comes_and_beyond_the_bound_the_newcomer_is_refused_with_a_reason() {
+    let home = Home::new();
+    let stream = home.stream("prices");
+    let daemon = Daemon::start(&home, &[]);
+    let reading = home.start(&["subscribe", &stream]);
+    reading.stderr.wait_for("subscribed");
+    // More than there are seats for strangers and for the owner together.
+    let idle: Vec<UnixStream> =
+        (0..85).map(|_| UnixStream::connect(home.path().join("control.sock")).unwrap()).collect();
+    home.run_with(&["publish", &stream], b"among idle connections\n").ok();
+    reading.stdout.wait_for("among idle connections");
+    drop(idle);
+    // With the one that reads there are sixty-four.
+    let mut others: Vec<UnixStream> = (1..64).map(|_| command_under_way(&home)).collect();
+    home.run(&["access", "show", &stream])
+        .failed(1, &["64 commands are under way", "wait until one of them has ended"]);
+    others.pop();
+    let under_way = "64 commands are under way";
+    let started = std::time::Instant::now();
+    let shown = loop {
+        // That one has gone is noticed soon.
+        let run = home.run(&["access", "show", &stream]);
+        if !run.stderr.contains(under_way) {
+            break run;
+        }
+        assert!(started.elapsed() < PATIENCE, "{run:#?}");
+    };
+    shown.ok();
+    drop(others);
+    common::end(reading);
+    daemon.end();
+}
+
+#[test]
+fn a_contract_in_the_daemons_environment_is_not_taken_for_one_that_whoever_asks_has_named() {
+    let home = Home::new();
+    let stream = format!("{}/prices", home.address());
+    let mut command = home.command(&["run", "--gateway", "none", "--listen", LOCAL]);
+    // Nobody answers there, and nobody needs to.
+    command.env("VEILCAST_REGISTRY", "amoy").env("VEILCAST_RPC", "http://127.0.0.1:9");
+    let daemon = Process::start(command, Stdio::null());
+    daemon.stderr.wait_for("ready as");
+    let told = home.run(&["stream", "set", &stream, "--history", "none"]).ok();
+    assert!(told.contains(&stream), "{told}");
+    home.run(&["stream", "show", &stream]).failed(2, &["goes by the contract amoy", "--registry"]);
+    home.run(&["stream", "show", &stream, "--registry", "grants"])
+        .failed(2, &["goes by the registry amoy, not grants"]);
+    common::end(daemon);
+    home.stream("prices");
+    assert_eq!(home.run(&["stream", "show", &stream, "--json"]).json()["history"], "none", "what was set was kept");
 }
 
 #[test]

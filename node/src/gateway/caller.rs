@@ -189,7 +189,7 @@ impl From<Full> for ApiError {
     fn from(full: Full) -> Self {
         let (status, code) = match full {
             Full::House => (StatusCode::SERVICE_UNAVAILABLE, "full"),
-            Full::Key(_) | Full::Live(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_connections"),
+            Full::Key(_) | Full::Live(_) | Full::Owner(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_connections"),
         };
         Self::new(status, code, full.to_string()).later(RETRY)
     }

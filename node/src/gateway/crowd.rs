@@ -71,6 +71,9 @@ pub(crate) enum Full {
     /// For what stays, of this key.
     #[error("this API key has {0} streams and sockets open, the most it may have")]
     Live(usize),
+    /// For whoever can open the control socket, whatever stays.
+    #[error("{0} commands are under way on the control socket, the most there may be")]
+    Owner(usize),
 }
 
 /// Those that there are. Cheap to clone.
@@ -175,7 +178,7 @@ impl Stay {
     /// From now on it has no end of its own.
     ///
     /// # Errors
-    /// [`Full::Live`], [`Full::House`].
+    /// [`Full::Live`], [`Full::Owner`], [`Full::House`].
     pub(crate) fn live(&mut self) -> Result<(), Full> {
         let Taken { crowd, number, .. } = &*self.seat.0;
         if self.kind == Kind::Passing {
@@ -238,7 +241,10 @@ impl Seats {
             };
             let own = others(self, &|other| other == holder);
             if own >= bounds.per_key && !self.leaves(number, holder, true) {
-                return Err(Full::Key(bounds.per_key));
+                return Err(match holder {
+                    Holder::Owner => Full::Owner(bounds.per_key),
+                    Holder::Key(_) => Full::Key(bounds.per_key),
+                });
             }
             if others(self, &|_| true) >= bounds.most && !self.largest_gives_way(number, holder) {
                 return Err(Full::House);
@@ -254,7 +260,10 @@ impl Seats {
         let sitting = self.taken.get(&number).ok_or(Full::House)?;
         let of_it = |one: &&Sitting| one.live > 0 && one.holder == sitting.holder;
         if sitting.live == 0 && self.taken.values().filter(of_it).count() >= bounds.live_per_key {
-            return Err(Full::Live(bounds.live_per_key));
+            return Err(match sitting.holder {
+                Some(Holder::Owner) => Full::Owner(bounds.live_per_key),
+                _ => Full::Live(bounds.live_per_key),
+            });
         }
         self.taken.get_mut(&number).ok_or(Full::House)?.live += 1;
         Ok(())

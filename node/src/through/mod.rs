@@ -373,6 +373,7 @@ fn hint(code: &str) -> &'static str {
         "contract_refuses" => "check the stream id and that this identity may change it (veilcast identity show)",
         "pending" => "look for it with a block explorer before you do the same again",
         "on_chain" => "name the contract with --registry",
+        "too_many_connections" => "wait until one of them has ended, or end one, and run this again",
         "no_command" => "see to it, or stop it and run this again",
         _ => "see what the veilcast that runs there logs",
     }
