@@ -1,4 +1,4 @@
-//! Figures for Prometheus: the SDK's, and the room that the store takes.
+//! Figures for Prometheus: the SDK's, those of the doors, and the room that the store takes.
 
 use std::fs;
 use std::io;
@@ -8,13 +8,16 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use veilcast::client::Client;
 use veilcast::metrics::Registry;
 
+use crate::gateway::Meters;
+
 /// Everything, as [`Metrics::CONTENT_TYPE`](veilcast::Metrics::CONTENT_TYPE) says.
-pub(crate) async fn text(client: &Client, store: PathBuf) -> String {
+pub(crate) async fn text(client: &Client, doors: &Meters, store: PathBuf) -> String {
     let mut registry = Registry::with_prefix("veilcast");
     // A folder that cannot be read has no figure, rather than a wrong one.
     if let Ok(Ok(bytes)) = tokio::task::spawn_blocking(move || size(&store)).await {
         registry.register("store_bytes", "Bytes on disk of the store of keys and grants", ConstGauge::new(bytes));
     }
+    doors.register(&mut registry);
     client.metrics().encode_with(&registry).await
 }
 

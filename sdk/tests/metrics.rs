@@ -124,12 +124,20 @@ async fn key_requests_are_counted_by_outcome_on_both_sides_and_say_nothing_of_wh
     assert_eq!(denied.counted("veilcast_key_requests"), [("{outcome=\"denied\"}", 1.0)]);
     assert_eq!(denied.counted("veilcast_messages_dropped"), [("{reason=\"key_refused\"}", 1.0)]);
 
+    // What comes under the refused key later counts likewise.
+    say(&publisher, &stream, "again").await;
+    next_message(&mut reading).await;
+    let dropped = async || {
+        Scrape::of(&stranger).await.counted("veilcast_messages_dropped") == [("{reason=\"key_refused\"}", 2.0)]
+    };
+    until(dropped).await;
+
     let scrape = asked(&publisher).await;
     let each = [("{outcome=\"denied\"}", 1.0), ("{outcome=\"granted\"}", 1.0), ("{outcome=\"not_yet\"}", 1.0)];
     assert_eq!(scrape.counted("veilcast_key_answers"), each);
     assert_eq!(scrape.counted("veilcast_answered_keys"), each);
     assert_eq!(scrape.value("veilcast_key_answer_seconds_count"), 3.0);
-    assert_eq!(scrape.value(&format!("veilcast_messages_published_total{{stream=\"{stream}\"}}")), 1.0);
+    assert_eq!(scrape.value(&format!("veilcast_messages_published_total{{stream=\"{stream}\"}}")), 2.0);
     assert!(scrape.value("veilcast_permission_check_seconds_count{source=\"local\"}") >= 3.0);
     assert!(scrape.value("veilcast_peers") >= 1.0, "the relay, beside direct connections that come and go");
 

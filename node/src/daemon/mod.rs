@@ -94,6 +94,7 @@ pub(crate) async fn run(
             body_timeout: config.gateway.body_timeout.unwrap_or(BODY),
         },
         journal: gateway::Journal::default(),
+        meters: gateway::Meters::default(),
         known: gateway::Known::default(),
         readers: Readers::default(),
         stopping,

@@ -19,6 +19,7 @@ use veilcast::StreamId;
 
 use super::Gateway;
 use super::error::Code;
+use super::listener::Control;
 
 /// Refusals of one who asks that are told in a minute; all that have shown no key count as one, and so do all that have shown none of
 /// ours.
@@ -71,6 +72,8 @@ pub(super) struct Entry {
     path: String,
     stream: Option<StreamId>,
     began: Instant,
+    /// Whether it came by the control socket, which is no application's.
+    local: bool,
 }
 
 impl Entry {
@@ -86,14 +89,18 @@ impl Entry {
             path: path.to_owned(),
             stream: id.and_then(|(_, id)| StreamId::new(id).ok()),
             began: Instant::now(),
+            local: request.extensions().get::<Control>().is_some(),
         };
         request.extensions_mut().insert(entry.asker.clone());
         entry
     }
 
-    /// Tells what became of it.
+    /// Tells what became of it, and counts it.
     pub(super) fn close(self, gateway: &Gateway, response: &Response) {
-        let Self { asker, peer, method, path, stream, began } = self;
+        let Self { asker, peer, method, path, stream, began, local } = self;
+        if !local {
+            gateway.meters.answered(&method, &path, response.status(), began.elapsed());
+        }
         let (who, stream, ms) = (asker.name(), stream.as_ref().map(display), began.elapsed().as_millis());
         let (answer, status) = (response.status(), response.status().as_u16());
         if !(answer.is_client_error() || answer.is_server_error()) {
@@ -127,6 +134,7 @@ pub(crate) struct Journal(Mutex<Rations>);
 impl Journal {
     /// There is no seat for a connection.
     pub(super) fn turned_away(&self, gateway: &Gateway, peer: Peer) {
+        gateway.meters.turned_away();
         if self.has_room(gateway, NOBODY) {
             tracing::warn!(who = NOBODY, %peer, code = "full", "refused");
         }
@@ -134,6 +142,7 @@ impl Journal {
 
     /// What was refused through a door that has no requests: to whom, what, and why, in words of ours. `grave` as for a request.
     pub(super) fn refused(&self, gateway: &Gateway, who: &str, peer: Peer, grave: bool, what: &'static str, why: &str) {
+        gateway.meters.refused(what);
         if !self.has_room(gateway, who) {
             return;
         }

@@ -19,6 +19,6 @@ pub(super) fn routes(routes: Routes) -> Routes {
 async fn metrics(State(gateway): State<Gateway>, caller: Caller) -> Result<impl IntoResponse, ApiError> {
     // Own streams are in it by name, and how much is sold: not for everybody on this machine.
     caller.may_here(Verb::Metrics).or_else(|_| caller.may_here(Verb::Admin))?;
-    let text = text(&gateway.client, gateway.store_folder.clone()).await;
+    let text = text(&gateway.client, &gateway.meters, gateway.store_folder.clone()).await;
     Ok(([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], text))
 }

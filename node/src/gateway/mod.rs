@@ -22,6 +22,7 @@ mod known;
 mod linger;
 mod listener;
 mod live;
+mod meters;
 mod metrics;
 mod mqtt;
 mod openapi;
@@ -55,6 +56,7 @@ pub(crate) use self::journal::Journal;
 pub(crate) use self::keys::report;
 pub(crate) use self::known::Known;
 pub(crate) use self::listener::{Door, Limits};
+pub(crate) use self::meters::Meters;
 pub(crate) use self::mqtt::{Door as MqttDoor, Limits as MqttLimits};
 pub(crate) use self::readers::Readers;
 pub(crate) use self::status::Readiness;
@@ -83,6 +85,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     /// What is told of requests.
     pub(crate) journal: Journal,
+    /// What is counted of them.
+    pub(crate) meters: Meters,
     /// Streams that were found.
     pub(crate) known: Known,
     /// What may wait for those who read.

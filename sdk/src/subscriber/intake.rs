@@ -10,6 +10,7 @@ use super::limits::{Held, IntakeLimits};
 use super::needed::Needed;
 use super::order::InOrder;
 use super::past::Past;
+use super::unread::{Unread, Unreadable};
 use super::{Arrival, Event, IntakeEffect};
 use crate::exchange::AskFailure;
 use crate::identity::UserId;
@@ -32,7 +33,7 @@ pub struct Intake {
     /// What came live under keys that were refused before, and is yet to be told of.
     quiet: Past,
     /// All messages that could not be read.
-    unread: u64,
+    unread: Unread,
 }
 
 /// Keys of the past that are asked for ahead of its messages, beyond which no further ones are.
@@ -50,7 +51,7 @@ impl Intake {
             needed: Needed::new(),
             past: None,
             quiet: Past::new(),
-            unread: 0,
+            unread: Unread::default(),
         }
     }
 
@@ -110,6 +111,7 @@ impl Intake {
             return effects;
         }
         if let Some((publisher, dropped)) = self.chains.make_room(&name) {
+            self.unread.add(Unreadable::TooManyParked, dropped);
             effects.push(IntakeEffect::Notify(Event::ParkedDropped { publisher, dropped }));
         }
         let (ready, joining) = self.chains.insert(now, message.clone());
@@ -149,8 +151,9 @@ impl Intake {
     ) -> Vec<IntakeEffect> {
         self.needed.came_back(publisher);
         let mut effects = Vec::new();
-        let dropped = self.give_up(now, publisher, key_id, &mut effects);
-        self.keys.refuse((publisher, key_id.clone()), until);
+        let why = Unreadable::KeyRefused;
+        let dropped = self.give_up(now, publisher, key_id, why, &mut effects);
+        self.keys.refuse((publisher, key_id.clone()), why, until);
         let key_id = key_id.clone();
         effects.push(IntakeEffect::Notify(Event::KeyRefused { publisher, key_id, refusal, dropped }));
         self.go_on(now, publisher, &mut effects);
@@ -166,10 +169,11 @@ impl Intake {
         failure: AskFailure,
     ) -> Vec<IntakeEffect> {
         let mut effects = Vec::new();
-        let dropped = self.give_up(now, publisher, key_id, &mut effects);
+        let why = Unreadable::KeyUnavailable;
+        let dropped = self.give_up(now, publisher, key_id, why, &mut effects);
         if self.past.is_some() && !failure.is_ours() {
             self.needed.went_away(publisher);
-            self.keys.give_up((publisher, key_id.clone()), now.plus(self.limits.given_up_for));
+            self.keys.refuse((publisher, key_id.clone()), why, now.plus(self.limits.given_up_for));
         }
         let key_id = key_id.clone();
         effects.push(IntakeEffect::Notify(Event::KeyUnavailable { publisher, key_id, failure, dropped }));
@@ -187,8 +191,9 @@ impl Intake {
         until: Timestamp,
     ) -> Vec<IntakeEffect> {
         let mut effects = Vec::new();
-        let dropped = self.give_up(now, publisher, key_id, &mut effects);
-        self.keys.refuse((publisher, key_id.clone()), until);
+        let why = Unreadable::KeyNotAgreed;
+        let dropped = self.give_up(now, publisher, key_id, why, &mut effects);
+        self.keys.refuse((publisher, key_id.clone()), why, until);
         let key_id = key_id.clone();
         effects.push(IntakeEffect::Notify(Event::KeyNotAgreed { publisher, key_id, dropped }));
         self.go_on(now, publisher, &mut effects);
@@ -247,8 +252,13 @@ impl Intake {
     }
 
     /// Messages that could not be read so far: their keys were refused, could not be had or do not open them, or too many waited.
-    pub const fn unread(&self) -> u64 {
-        self.unread
+    pub fn unread(&self) -> u64 {
+        Unreadable::ALL.into_iter().map(|why| self.unread_for(why)).sum()
+    }
+
+    /// Of those, the ones that could not be read for this reason.
+    pub const fn unread_for(&self, why: Unreadable) -> u64 {
+        self.unread.of(why)
     }
 
     /// Messages that wait for keys.
@@ -293,11 +303,12 @@ impl Intake {
             Opened::Plain(payload) => effects.push(IntakeEffect::Deliver(Message::opened(&message, payload.into()))),
             Opened::Missing => return Some(message),
             Opened::Wrong { first: true } => {
-                self.unread += 1;
+                self.unread.add(Unreadable::WrongKey, 1);
                 let wrong = key_of(message.content()).map(|(publisher, key_id)| Event::WrongKey { publisher, key_id });
                 effects.extend(wrong.map(IntakeEffect::Notify));
             }
-            Opened::Refused | Opened::Wrong { first: false } => self.note_unread(message.content(), effects),
+            Opened::Wrong { first: false } => self.note_unread(message.content(), Unreadable::WrongKey, effects),
+            Opened::Refused(why) => self.note_unread(message.content(), why, effects),
         }
         None
     }
@@ -323,9 +334,9 @@ impl Intake {
         self.need(message.content(), effects);
         for dropped in self.chains.park(name, message, |publisher| self.needed.is_away(publisher)) {
             if self.past.is_some() {
-                self.note_unread(dropped.content(), effects);
+                self.note_unread(dropped.content(), Unreadable::TooManyParked, effects);
             } else {
-                self.unread += 1;
+                self.unread.add(Unreadable::TooManyParked, 1);
                 let publisher = dropped.content().publisher;
                 effects.push(IntakeEffect::Notify(Event::ParkedDropped { publisher, dropped: 1 }));
             }
@@ -333,8 +344,8 @@ impl Intake {
     }
 
     /// A message that nothing is said of now.
-    fn note_unread(&mut self, content: &MessageContent, effects: &mut Vec<IntakeEffect>) {
-        self.unread += 1;
+    fn note_unread(&mut self, content: &MessageContent, why: Unreadable, effects: &mut Vec<IntakeEffect>) {
+        self.unread.add(why, 1);
         let told = self.past.as_mut().unwrap_or(&mut self.quiet).note(content);
         effects.extend(told.map(IntakeEffect::Notify));
     }
@@ -353,7 +364,14 @@ impl Intake {
         }
     }
 
-    fn give_up(&mut self, now: Timestamp, publisher: UserId, key_id: &KeyId, effects: &mut Vec<IntakeEffect>) -> usize {
+    fn give_up(
+        &mut self,
+        now: Timestamp,
+        publisher: UserId,
+        key_id: &KeyId,
+        why: Unreadable,
+        effects: &mut Vec<IntakeEffect>,
+    ) -> usize {
         let name = (publisher, key_id.clone());
         self.needed.remove(publisher, key_id);
         // What waited for nothing else counts among the dropped.
@@ -361,16 +379,16 @@ impl Intake {
         for (chain, ready) in ready {
             for InOrder { message, .. } in ready {
                 for dropped in self.chains.park(chain, message, |publisher| self.needed.is_away(publisher)) {
-                    self.note_unread(dropped.content(), effects);
+                    self.note_unread(dropped.content(), Unreadable::TooManyParked, effects);
                 }
             }
         }
         self.tell_quiet(publisher, key_id, effects);
         let dropped = self.chains.drop_under(publisher, key_id);
         match self.past {
-            Some(_) => dropped.iter().for_each(|message| self.note_unread(message.content(), effects)),
+            Some(_) => dropped.iter().for_each(|message| self.note_unread(message.content(), why, effects)),
             // Of these the event tells that follows.
-            None => self.unread += dropped.len() as u64,
+            None => self.unread.add(why, dropped.len()),
         }
         dropped.len()
     }

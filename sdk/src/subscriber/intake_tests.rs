@@ -366,6 +366,7 @@ fn what_comes_live_under_a_refused_key_is_counted_and_told_before_the_next_word_
     assert_eq!(arrived[0], quiet);
     assert!(matches!(arrived[1..], [Event::KeyArrived { .. }]), "{arrived:?}");
     assert_eq!(intake.unread(), 26, "what was dropped stays so");
+    assert_eq!(intake.unread_for(Unreadable::KeyRefused), 26);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 use veilcast_key_store::{GroupKey, KeyId};
 
+use super::unread::Unreadable;
 use crate::cipher::{MessageCipher, unwrap_next};
 use crate::identity::UserId;
 use crate::stream::StreamId;
@@ -21,8 +22,8 @@ pub(super) enum Opened {
     Plain(Vec<u8>),
     /// Its key is not here.
     Missing,
-    /// Its key was refused a short while ago.
-    Refused,
+    /// Its key could not be had a short while ago.
+    Refused(Unreadable),
     /// Its key is here and does not open it; `first` the first time this happens to the key.
     Wrong { first: bool },
 }
@@ -38,8 +39,7 @@ struct HeldKey {
 #[derive(Debug)]
 struct Refused {
     until: Timestamp,
-    /// Nobody said no: its publisher could not be asked.
-    given_up: bool,
+    why: Unreadable,
 }
 
 #[derive(Debug)]
@@ -74,18 +74,14 @@ impl Keyring {
         self.held.contains(name)
     }
 
-    pub(super) fn refuse(&mut self, name: KeyName, until: Timestamp) {
-        self.refused.put(name, Refused { until, given_up: false });
-    }
-
-    /// It could not be had, and is not asked for until then, unless [`Self::try_again`] comes before.
-    pub(super) fn give_up(&mut self, name: KeyName, until: Timestamp) {
-        self.refused.put(name, Refused { until, given_up: true });
+    /// It is not asked for until then; where nobody said no, unless [`Self::try_again`] comes before.
+    pub(super) fn refuse(&mut self, name: KeyName, why: Unreadable, until: Timestamp) {
+        self.refused.put(name, Refused { until, why });
     }
 
     /// What could not be had may be asked for again.
     pub(super) fn try_again(&mut self) {
-        let given_up = self.refused.iter().filter(|(_, refused)| refused.given_up);
+        let given_up = self.refused.iter().filter(|(_, refused)| refused.why == Unreadable::KeyUnavailable);
         let names: Vec<KeyName> = given_up.map(|(name, _)| name.clone()).collect();
         for name in names {
             self.refused.pop(&name);
@@ -93,13 +89,17 @@ impl Keyring {
     }
 
     pub(super) fn is_refused(&mut self, now: Timestamp, name: &KeyName) -> bool {
-        self.refused.get(name).is_some_and(|refused| now < refused.until)
+        self.refusal(now, name).is_some()
+    }
+
+    fn refusal(&mut self, now: Timestamp, name: &KeyName) -> Option<Unreadable> {
+        self.refused.get(name).filter(|refused| now < refused.until).map(|refused| refused.why)
     }
 
     pub(super) fn open(&mut self, now: Timestamp, content: &MessageContent) -> Opened {
         let Some(name) = key_of(content) else { return Opened::Plain(content.payload.to_vec()) };
         let Some(held) = self.held.get_mut(&name) else {
-            return if self.is_refused(now, &name) { Opened::Refused } else { Opened::Missing };
+            return self.refusal(now, &name).map_or(Opened::Missing, Opened::Refused);
         };
         match held.cipher.open(content.header(), &content.payload) {
             Ok(payload) => Opened::Plain(payload),

@@ -19,6 +19,7 @@ mod order;
 mod past;
 mod replay;
 mod unchecked;
+mod unread;
 
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ pub use limits::{Held, IntakeLimits};
 pub(crate) use order::size_of;
 pub use replay::{Moment, Replay, ReplayEffect, ReplayLimits, Replayer};
 pub use unchecked::Unchecked;
+pub use unread::Unreadable;
 
 use crate::exchange::AskFailure;
 use crate::identity::UserId;

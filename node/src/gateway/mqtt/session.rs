@@ -19,6 +19,7 @@ use super::super::crowd::Seat;
 use super::super::feed::Live;
 use super::super::journal::{NOBODY, Peer, STRANGER};
 use super::super::live;
+use super::super::meters;
 use super::answer::{Made, Tongue};
 use super::clients::Place;
 use super::line::{Line, Lost, at};
@@ -104,8 +105,8 @@ pub(super) async fn serve(stream: tokio::net::TcpStream, peer: SocketAddr, seat:
             line.link.welcome();
             let sent = tongue.welcome(welcome).is_ok_and(|welcome| line.link.send(welcome, now).is_ok());
             let caller = Arc::new(caller);
-            let session =
-                Session { line, tongue, door, caller, peer, busy: None, subscriptions: Subscriptions::default() };
+            let (subscriptions, _counted) = (Subscriptions::default(), door.gateway.meters.client());
+            let session = Session { line, tongue, door, caller, peer, busy: None, subscriptions, _counted };
             if sent { session.run(place, will).await } else { session.line.end().await }
         }
     }
@@ -144,6 +145,7 @@ struct Session {
     /// Until this is done no further packet is dealt with.
     busy: Option<BoxFuture<'static, Done>>,
     subscriptions: Subscriptions,
+    _counted: meters::Client,
 }
 
 impl Session {
@@ -300,8 +302,9 @@ impl Session {
     /// Says what became of a message. Where nobody can be told, the connection ends: a client must not believe that it went.
     fn published(&mut self, delivery: Delivery, outcome: Result<(), No>) -> Result<(), End> {
         let no = outcome.err();
-        if let Some(no) = &no {
-            refused(&self.door, self.caller.name(), self.peer, "MQTT publish", no);
+        match &no {
+            Some(no) => refused(&self.door, self.caller.name(), self.peer, "MQTT publish", no),
+            None => self.door.gateway.meters.published(),
         }
         match (delivery, no) {
             (Delivery::AtMostOnce, None) => Ok(()),
@@ -378,7 +381,9 @@ impl Session {
         let id = if taken.acknowledged { link.packet_id() } else { None };
         let made = self.tongue.message(&taken.topic, id, &taken.message);
         let sent = made.is_ok_and(|message| link.send(message, now).is_ok());
-        if !sent {
+        if sent {
+            self.door.gateway.meters.delivered();
+        } else {
             let no = No::new(Reason::CannotBe, "a message is larger than it takes, and is not sent to it");
             refused(&self.door, self.caller.name(), self.peer, "MQTT message", &no);
             let link = &mut self.line.link;

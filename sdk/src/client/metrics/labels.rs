@@ -4,7 +4,7 @@ use crate::exchange::{AskFailure, Dropped};
 use crate::metrics::label;
 use crate::network::Verdict;
 use crate::permission::Refusal;
-use crate::subscriber::Event;
+use crate::subscriber::Unreadable;
 
 label! {
     /// What an answer says: about one key, or, of a whole answer, the best that it says.
@@ -113,17 +113,14 @@ impl From<&Dropped> for Turned {
     }
 }
 
-impl Lost {
-    /// The messages that an event says are lost, if it says so. Those of authors who may not publish are counted one by one
-    /// elsewhere: of them an event tells once in a while only.
-    pub(crate) fn of(event: &Event) -> Option<(Self, usize)> {
-        match event {
-            Event::KeyRefused { dropped, .. } => Some((Self::KeyRefused, *dropped)),
-            Event::KeyUnavailable { dropped, .. } => Some((Self::KeyUnavailable, *dropped)),
-            Event::KeyNotAgreed { dropped, .. } => Some((Self::KeyNotAgreed, *dropped)),
-            Event::ParkedDropped { dropped, .. } => Some((Self::TooManyParked, *dropped)),
-            Event::WrongKey { .. } => Some((Self::WrongKey, 1)),
-            _ => None,
+impl From<Unreadable> for Lost {
+    fn from(why: Unreadable) -> Self {
+        match why {
+            Unreadable::KeyRefused => Self::KeyRefused,
+            Unreadable::KeyUnavailable => Self::KeyUnavailable,
+            Unreadable::KeyNotAgreed => Self::KeyNotAgreed,
+            Unreadable::WrongKey => Self::WrongKey,
+            Unreadable::TooManyParked => Self::TooManyParked,
         }
     }
 }

@@ -19,7 +19,6 @@ use crate::exchange::{AskFailure, Dropped};
 use crate::metrics::{Counts, CountsFamily, Label, Labels, Registry, SecondsFamily, seconds};
 use crate::permission::{PermissionSource, Refusal};
 use crate::stream::StreamId;
-use crate::subscriber::{Event, IntakeEffect};
 use crate::wire::KeyAnswer;
 
 /// Own streams with a figure of their own; what is published on further ones counts for `other`.
@@ -66,7 +65,8 @@ impl Meters {
         let check_time = check_seconds.get_or_create_owned(&vec![kind.clone()]);
         let help = "Time that the permission source took to answer";
         registry.register_with_unit("permission_check", help, Unit::Seconds, check_seconds);
-        let lost = "Verified messages that were not handed to an application, by reason";
+        let lost =
+            "Verified messages that were not handed to an application, by reason; each once for every subscription";
         source.register(&mut registry);
         Self {
             lost: counts(&mut registry, "messages_dropped", lost),
@@ -114,19 +114,6 @@ impl Meters {
     /// So many messages did not reach an application.
     pub(crate) fn lost(&self, why: Lost, messages: usize) {
         self.lost.add(why, messages);
-    }
-
-    /// What a subscription is told may say that messages are lost.
-    pub(crate) fn noted(&self, effect: &IntakeEffect) {
-        if let IntakeEffect::Notify(event) = effect {
-            self.told(event);
-        }
-    }
-
-    fn told(&self, event: &Event) {
-        if let Some((why, messages)) = Lost::of(event) {
-            self.lost(why, messages);
-        }
     }
 
     /// The messages that one subscription holds.

@@ -47,6 +47,7 @@ impl Reading {
     pub(super) fn hold(&mut self, message: Verified<MessageContent>) {
         let stranger = self.checks.is_stranger(message.content().publisher);
         if let Some(publisher) = self.unchecked.push(self.shared.now(), message, stranger) {
+            self.shared.meters.lost(Lost::TooManyParked, 1);
             self.carry_out(vec![IntakeEffect::Notify(Event::ParkedDropped { publisher, dropped: 1 })]);
         }
         self.check_due();

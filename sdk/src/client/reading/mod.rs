@@ -8,7 +8,6 @@ mod keys;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lru::LruCache;
@@ -29,7 +28,7 @@ use crate::exchange::Bucket;
 use crate::identity::UserId;
 use crate::permission::Permission;
 use crate::stream::{StreamId, StreamPart};
-use crate::subscriber::{Event, Intake, IntakeEffect, IntakeLimits, Unchecked};
+use crate::subscriber::{Event, Intake, IntakeEffect, IntakeLimits, Unchecked, Unreadable};
 use crate::time::Timestamp;
 use crate::wire::{MessageContent, Verified};
 
@@ -65,7 +64,7 @@ pub(super) struct Reading {
     gaps: Gaps,
     parking: Parking,
     /// Of the intake's unread messages, those that are counted.
-    unread: u64,
+    unread: [u64; Unreadable::ALL.len()],
     reported: HashMap<UserId, Timestamp>,
     kept: LruCache<UserId, Bucket>,
     kind: Kind,
@@ -101,7 +100,7 @@ impl Reading {
             unasked: BTreeMap::new(),
             ask_again: Instant::now(),
             unchecked: Unchecked::new(limits),
-            unread: 0,
+            unread: [0; Unreadable::ALL.len()],
             reported: HashMap::new(),
             kept: LruCache::new(KEPT_OF),
             kind,
@@ -288,12 +287,8 @@ impl Reading {
     /// What carrying one out brings about comes before the rest, and never on the stack: as many as are parked may follow
     /// from one another.
     fn carry_out(&mut self, effects: Vec<IntakeEffect>) {
-        let unread = self.intake.unread();
-        self.shared.counters.messages_unread.fetch_add(unread - self.unread, Ordering::Relaxed);
-        self.unread = unread;
         let mut work = VecDeque::from(effects);
         while let Some(effect) = work.pop_front() {
-            self.shared.meters.noted(&effect);
             match effect {
                 IntakeEffect::Deliver(message) => {
                     let delivery = Delivery::Message(message);
@@ -312,6 +307,18 @@ impl Reading {
                 }
                 IntakeEffect::Keep { publisher, key, since } => self.keep(publisher, key, since),
             }
+        }
+        self.count_unread();
+    }
+
+    /// Counts those messages that could not be read since it was last called.
+    fn count_unread(&mut self) {
+        for (why, counted) in Unreadable::ALL.into_iter().zip(&mut self.unread) {
+            let all = self.intake.unread_for(why);
+            let more = usize::try_from(all - *counted).unwrap_or(usize::MAX);
+            *counted = all;
+            count(&self.shared.counters.messages_unread, more);
+            self.shared.meters.lost(why.into(), more);
         }
     }
 
