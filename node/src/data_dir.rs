@@ -8,6 +8,7 @@
 //! control.sock    where `veilcast run` is asked by other commands, while it runs
 //! veilcast.toml   the config file, if there is one; see `config`
 //! messages/       what `veilcast node --store` keeps, sealed as it came
+//! .handing-over/  files that pass through (`backup`, `key export`); a killed process leaves them to the next
 //! placing/        files on their way to their places (`restore`, `passphrase change`); gone once they are there
 //! replaced-*/     what a `restore --force` found
 //! ```
@@ -76,14 +77,20 @@ impl DataDir {
         self.0.join("veilcast.toml")
     }
 
-    /// Files of a running daemon on their way to whoever asked for them; what is there when it starts was left by one that was killed.
-    pub(crate) fn handing_over(&self) -> PathBuf {
+    /// A folder for files that pass through it, which goes with what is returned; a killed process leaves it to be
+    /// [cleared](Self::clear_handing_over).
+    pub(crate) fn passing(&self) -> io::Result<tempfile::TempDir> {
+        fs::create_dir_all(self.handing_over())?;
+        tempfile::tempdir_in(self.handing_over())
+    }
+
+    fn handing_over(&self) -> PathBuf {
         self.0.join(".handing-over")
     }
 
-    /// Removes it, with all that is in it.
+    /// Removes what killed processes left of files that pass through. Whoever holds the store may: nobody else has any under way.
     pub(crate) fn clear_handing_over(&self) -> io::Result<()> {
-        match std::fs::remove_dir_all(self.handing_over()) {
+        match fs::remove_dir_all(self.handing_over()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::args::{ConfigCommand, Shared, rhythm_text};
+use crate::args::{ConfigCommand, Door, Shared, rhythm_text};
 use crate::commands::history;
 use crate::config::{Config, ConfigError, DEFAULT, RegistrySection, StreamSection, host};
-use crate::daemon::in_the_clear;
+use crate::daemon::{in_the_clear, mqtt_in_the_clear};
 use crate::data_dir::DataDir;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -34,10 +34,12 @@ pub(crate) fn run(command: &ConfigCommand, shared: &Shared, output: Output) -> R
             });
             let said = [in_words(&config.registry)].into_iter().chain(run_in_words(&config));
             let said: Vec<String> = said.collect();
-            if let Some(address) =
-                config.gateway.listen.and_then(|door| door.address()).filter(|at| !at.ip().is_loopback())
-            {
+            let beyond = |door: Option<Door>| door?.address().filter(|at| !at.ip().is_loopback());
+            if let Some(address) = beyond(config.gateway.listen) {
                 output.note("gateway_in_the_clear", in_the_clear(address));
+            }
+            if let Some(address) = beyond(config.mqtt.listen) {
+                output.note("mqtt_in_the_clear", mqtt_in_the_clear(address));
             }
             output.result(format!("{} can be used\n{}", file.display(), said.join("\n")), &json)?;
         }

@@ -160,11 +160,7 @@ async fn open_mqtt(
 ) -> Result<MqttDoor, DaemonError> {
     let door = MqttDoor::open(address, limits, crowd).await.map_err(|source| DaemonError::Mqtt { address, source })?;
     if !address.ip().is_loopback() {
-        let text = format!(
-            "MQTT at {address} can be spoken from other machines, without TLS: API keys and messages pass in the clear unless a proxy \
-             with TLS stands in front of it"
-        );
-        output.note("mqtt_in_the_clear", text);
+        output.note("mqtt_in_the_clear", mqtt_in_the_clear(address));
     }
     Ok(door)
 }
@@ -187,6 +183,14 @@ pub(crate) fn in_the_clear(address: SocketAddr) -> String {
     format!(
         "the gateway at {address} can be asked from other machines and speaks no TLS: API keys and messages pass in the clear unless \
          a proxy with TLS stands in front of it"
+    )
+}
+
+/// What is said of MQTT beyond this machine.
+pub(crate) fn mqtt_in_the_clear(address: SocketAddr) -> String {
+    format!(
+        "MQTT at {address} can be spoken from other machines, without TLS: API keys and messages pass in the clear unless a proxy \
+         with TLS stands in front of it"
     )
 }
 

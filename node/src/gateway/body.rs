@@ -1,7 +1,6 @@
 //! A request's body: no larger and no slower than it may be.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
@@ -12,11 +11,7 @@ use serde::de::DeserializeOwned;
 use super::Gateway;
 use super::caller::Caller;
 use super::error::ApiError;
-
-/// How much more of a body that is too large is read, and for how long: whoever still sends when the connection is closed may never
-/// see the answer.
-const REST: usize = 8 << 20;
-const REST_WITHIN: Duration = Duration::from_secs(2);
+use super::linger::{REST, WITHIN};
 
 /// The whole body.
 ///
@@ -38,7 +33,8 @@ pub(super) async fn read(
     match collected.map_err(slow)? {
         Ok(Some(bytes)) => caller.still_may(gateway).map(|()| bytes),
         Ok(None) => {
-            let _ = tokio::time::timeout(REST_WITHIN, discard(&mut body)).await;
+            // Whoever still sends when the connection is closed may never see the answer.
+            let _ = tokio::time::timeout(WITHIN, discard(&mut body)).await;
             Err(ApiError::too_large(limit))
         }
         Err(_) => Err(ApiError::bad("the body ended before it was whole")),

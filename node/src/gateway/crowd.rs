@@ -159,6 +159,10 @@ impl Seat {
         self.0.marks.given_up.cancelled().await;
     }
 
+    pub(super) fn is_given_up(&self) -> bool {
+        self.0.marks.given_up.is_cancelled()
+    }
+
     /// Whoever is there may still be sending, and is to see what was said last.
     pub(super) fn linger(&self) {
         self.0.marks.lingers.store(true, Ordering::Relaxed);
@@ -319,10 +323,6 @@ mod tests {
         Holder::Key(name.parse().unwrap())
     }
 
-    fn is_given_up(seat: &Seat) -> bool {
-        seat.0.marks.given_up.is_cancelled()
-    }
-
     fn crowd(most: usize, per_key: usize) -> Crowd {
         Crowd::new(Bounds { most, per_key, live_per_key: per_key })
     }
@@ -337,15 +337,15 @@ mod tests {
         let crowd = crowd(2, 2);
         let known = busy(&crowd, "a", 2);
         let strangers: Vec<Seat> = (0..Bounds::LOBBY + 5).map(|_| crowd.enter().unwrap()).collect();
-        let gone = strangers.iter().filter(|seat| is_given_up(seat)).count();
-        assert!(gone == 5 && strangers[..5].iter().all(is_given_up));
-        assert!(!known.iter().any(|stay| is_given_up(stay.seat())));
+        let gone = strangers.iter().filter(|seat| seat.is_given_up()).count();
+        assert!(gone == 5 && strangers[..5].iter().all(Seat::is_given_up));
+        assert!(!known.iter().any(|stay| stay.seat().is_given_up()));
         // Where keys leave seats free, strangers may have them.
         drop((known, strangers));
         let strangers: Vec<Seat> = (0..Bounds::LOBBY + 2).map(|_| crowd.enter().unwrap()).collect();
-        assert!(!strangers.iter().any(is_given_up));
+        assert!(!strangers.iter().any(Seat::is_given_up));
         crowd.make_room();
-        assert!(is_given_up(&strangers[0]) && !is_given_up(&strangers[1]));
+        assert!(strangers[0].is_given_up() && !strangers[1].is_given_up());
     }
 
     #[test]
@@ -372,7 +372,7 @@ mod tests {
         drop(idle.show(&key("a")).unwrap());
         assert!(!idle.is_strangers());
         let _next = crowd.seat(&key("a"), Kind::Passing).unwrap();
-        assert!(is_given_up(&idle));
+        assert!(idle.is_given_up());
         assert_eq!(idle.show(&key("a")).err(), Some(Full::House), "it is another's already");
         assert_eq!(crowd.seat(&key("a"), Kind::Passing).err(), Some(Full::Key(2)));
     }
@@ -382,10 +382,10 @@ mod tests {
         let crowd = crowd(4, 3);
         let (most, one) = (busy(&crowd, "a", 3), busy(&crowd, "b", 1));
         let late = busy(&crowd, "c", 1);
-        assert!(is_given_up(most[0].seat()) && !is_given_up(most[1].seat()));
+        assert!(most[0].seat().is_given_up() && !most[1].seat().is_given_up());
         assert_eq!(crowd.seat(&key("c"), Kind::Passing).err(), Some(Full::House), "it would have as many as a");
         assert_eq!(crowd.seat(&key("a"), Kind::Passing).err(), Some(Full::House));
-        assert!(![&one[0], &late[0], &most[2]].iter().any(|stay| is_given_up(stay.seat())));
+        assert!(![&one[0], &late[0], &most[2]].iter().any(|stay| stay.seat().is_given_up()));
         drop(one);
         assert!(crowd.seat(&key("c"), Kind::Passing).is_ok());
     }

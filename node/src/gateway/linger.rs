@@ -12,9 +12,9 @@ use tokio::runtime::Handle;
 
 use super::crowd::Seat;
 
-/// How much more is read, bytes, and for how long.
-const REST: usize = 8 << 20;
-const WITHIN: Duration = Duration::from_secs(2);
+/// How much more is read, bytes, and for how long, of whoever still sends when the last was said to him.
+pub(super) const REST: usize = 8 << 20;
+pub(super) const WITHIN: Duration = Duration::from_secs(2);
 
 /// The connection, until it is dropped, and its seat.
 pub(super) struct Lingering<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
@@ -37,9 +37,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Drop for Lingering<T> {
         let Some(inner) = self.inner.take().filter(|_| self.seat.lingers()) else { return };
         if let Ok(runtime) = Handle::try_current() {
             let seat = self.seat.clone();
+            // Whoever gave way is told so; another who comes for a seat does not wait for this one.
+            let is_given_up = seat.is_given_up();
             runtime.spawn(async move {
-                let _ = tokio::time::timeout(WITHIN, see_off(inner)).await;
-                drop(seat);
+                tokio::select! {
+                    _ = tokio::time::timeout(WITHIN, see_off(inner)) => {}
+                    () = seat.given_up(), if !is_given_up => {}
+                }
             });
         }
     }
@@ -113,6 +117,24 @@ mod tests {
             let mut told = Vec::new();
             theirs.read_to_end(&mut told).await.unwrap();
             assert_eq!(told, b"why");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_still_comes_is_read_no_longer_once_the_seat_is_anothers() {
+        let crowd = Crowd::new(Bounds::of(1, None));
+        let seat = crowd.enter().unwrap();
+        let (ours, mut theirs) = tokio::io::duplex(4);
+        let ours = Lingering::new(ours, seat.clone());
+        seat.linger();
+        drop((ours, seat));
+        theirs.write_all(b"still read").await.unwrap();
+        crowd.make_room();
+        let mut written = 0;
+        while theirs.write_all(b"more").await.is_ok() {
+            tokio::task::yield_now().await;
+            written += 1;
+            assert!(written < 1000, "it is read on");
         }
     }
 }

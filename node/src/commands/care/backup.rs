@@ -27,8 +27,10 @@ pub(crate) fn run(args: &BackupArgs, shared: &Shared, output: Output) -> Result<
     let passphrase = passphrases::for_new(&args.passphrase, folders)?;
     let mut bar = Bar::new(output);
     let to = To { file: &args.file, passphrase: &passphrase, replace: args.force };
-    let summary = write(&session, &dir, &to, &mut |progress| bar.show(progress))?;
+    let written = write(&session, &dir, &to, &mut |progress| bar.show(progress));
     drop(bar);
+    dir.clear_handing_over().map_err(io_at(dir.path()))?;
+    let summary = written?;
     tell(&args.file, session.identity.user(), summary, Some(&passphrase) == folders, output)
 }
 
@@ -70,7 +72,7 @@ pub(crate) fn tell(
 
 /// The identity as the Ethereum keystore that it is at rest, with the passphrase of the backup, so that one passphrase opens all.
 fn keystore(identity: &Identity, dir: &DataDir, passphrase: &str) -> Result<Attachment, Failure> {
-    let folder = tempfile::tempdir_in(dir.path()).map_err(io_at(dir.path()))?;
+    let folder = dir.passing().map_err(io_at(dir.path()))?;
     let path = folder.path().join(IDENTITY);
     identity.save_keystore(&path, passphrase)?;
     let contents = Zeroizing::new(fs::read(&path).map_err(io_at(&path))?);

@@ -174,9 +174,7 @@ impl Job<'_> {
     ) -> Result<Exit, Failure> {
         let passphrase = passphrase.ok_or(ThroughError::NotHere)?;
         let fault = |source| care::io_at(self.folder.dir.path())(source);
-        let kept = self.folder.dir.handing_over();
-        std::fs::create_dir_all(&kept).map_err(fault)?;
-        let made = tempfile::tempdir_in(kept).map_err(fault)?;
+        let made = self.folder.dir.passing().map_err(fault)?;
         let file = made.path().join("file");
         write(&To { file: &file, passphrase, replace: false }, &mut |progress| self.hint(progress))?;
         let mut written = File::open(&file).map_err(fault)?;

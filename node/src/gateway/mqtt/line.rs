@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::super::linger::REST;
 use super::link::{Broken, Link};
 
 /// What is read at a time, bytes.
@@ -15,8 +16,6 @@ const CHUNK: usize = 8 * 1024;
 const SOME: usize = 64 * 1024;
 /// How long a client has to take its last packets, and to see that this is the end.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How much of what it still sends is read for that: bytes that nobody reads would take the last packets with them.
-const REST: usize = 8 << 20;
 
 /// The socket, and what the protocol makes of it.
 pub(super) struct Line {
@@ -122,6 +121,7 @@ impl Line {
         let _ = timeout(FAREWELL, self.rest()).await;
     }
 
+    /// Reads what it still sends: bytes that nobody reads would take the last packets with them.
     async fn rest(&mut self) {
         let (mut chunk, mut seen) = ([0; CHUNK], 0);
         while seen < REST {
