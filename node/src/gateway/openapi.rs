@@ -44,6 +44,25 @@ mod tests {
     }
 
     #[test]
+    fn every_operation_names_what_any_of_its_kind_may_be_refused_with() {
+        for (path, item) in document()["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap().iter().filter(|(key, _)| *key != "parameters") {
+                // Another site's page, no Host at all, no seat.
+                let mut any = vec![400, 403, 503];
+                // An API key that is unknown, or has all of its connections; what went wrong inside.
+                any.extend(
+                    (operation["security"] != serde_json::json!([])).then_some([401, 429, 500]).into_iter().flatten(),
+                );
+                // Too slow, too large, of another kind.
+                any.extend(operation.get("requestBody").map(|_| [408, 413, 415]).into_iter().flatten());
+                for status in any {
+                    assert!(operation["responses"][status.to_string()].is_object(), "{method} {path}: {status}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_the_document_refers_to_is_in_it_and_path_parameters_are_declared() {
         fn walk(document: &Value, at: &Value) {
             match at {

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::{Home, LOCAL, Process, run_with};
+use super::{Home, LOCAL, Process, document, run_with};
 
 /// Every verb.
 pub const VERBS: [&str; 7] = ["publish", "subscribe", "history", "keys", "permissions", "metrics", "admin"];
@@ -37,10 +37,12 @@ impl Daemon {
         Self { process, url, address }
     }
 
-    /// Asks for this path of its gateway.
+    /// Asks for this path of its gateway; what it answers must be documented.
     pub fn ask(&self, path: &str, args: &[&str]) -> Answer {
         let url = format!("{}{path}", self.url);
-        curl(&[&[url.as_str()], args].concat())
+        let answer = curl(&[&[url.as_str()], args].concat());
+        document::names(path, args, answer.status);
+        answer
     }
 
     /// The same with a key.

@@ -1,6 +1,7 @@
 //! Running the real binary: one-shot commands, and processes that go on until told to stop.
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses some of it")]
 
+mod document;
 mod door;
 mod process;
 
