@@ -175,7 +175,7 @@ fn a_key_made_or_revoked_while_it_runs_counts_at_once_and_what_is_open_with_it_i
 
 #[test]
 fn bodies_too_large_too_slow_or_of_another_kind_and_questions_that_make_no_sense_are_refused() {
-    let house = House::open("body_timeout = \"1s\"", &[]);
+    let house = House::open("body_timeout = \"5s\"", &[]);
     let large = house.home.file("large", &vec![b'x'; (1 << 20) + 1]);
     let large = format!("@{}", large.display());
     house.with("", &["-H", "Expect:", "--data-binary", &large, BYTES[0], BYTES[1]]).refused(413, "too_large");
@@ -409,7 +409,7 @@ async fn a_stop_closes_websockets_and_streams_and_waits_for_none_of_them() {
 
 #[test]
 fn a_client_that_takes_nothing_is_cut_off_and_others_are_served() {
-    let house = House::open("write_timeout = \"1s\"", &["-vv"]);
+    let house = House::open("write_timeout = \"3s\"", &["-vv"]);
     let mut lazy = TcpStream::connect(house.daemon.authority()).unwrap();
     let head = format!(
         "GET {}/subscribe HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\r\n",
@@ -428,8 +428,11 @@ fn a_client_that_takes_nothing_is_cut_off_and_others_are_served() {
         house.post("", &TEXT, &large).ok();
         published += 1;
     }
-    house.post("", &JSON, "\"for the others\"").ok();
-    live.stdout.wait_for("for the others");
+    // One that takes everything may still be behind, and miss what comes beyond its share of the room.
+    while !live.stdout.all().iter().any(|line| line.contains("for the others")) {
+        assert!(began.elapsed() < PATIENCE * 2, "{:#?}", live.stderr.all());
+        house.post("", &JSON, "\"for the others\"").ok();
+    }
     house.daemon.end();
 }
 

@@ -5,7 +5,7 @@
 mod common;
 
 use std::io::Write;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::{Home, LOCAL, node, subscribed};
 
@@ -20,8 +20,11 @@ fn a_subscriber_whose_time_ends_is_cut_off_with_the_reason_and_the_publisher_rek
     let (_relay_home, _relay, at) = node();
     let (seller, buyer) = (Home::new(), Home::new());
     let stream = seller.stream("prices");
+    let began = Instant::now();
     let mut reading = subscribed(&buyer, &stream, &at, &["--json"]);
-    let grant = seller.run(&["stream", "grant", &stream, &buyer.address(), "--for", "5s", "--json"]).json();
+    // Long enough for a process to start and to be asked for a key, many times over, also where all of that is slow.
+    let lasting = format!("{}s", 5 + 10 * began.elapsed().as_secs());
+    let grant = seller.run(&["stream", "grant", &stream, &buyer.address(), "--for", &lasting, "--json"]).json();
     let args = ["publish", &stream, "--bootstrap", &at, "--listen", LOCAL, "--rotate-every", "1", "-v"];
     let mut publishing = seller.start(&args);
     let mut stdin = publishing.stdin.take().unwrap();

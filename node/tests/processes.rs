@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{Home, LOCAL, Process, node, seller_and_buyer, subscribed};
 
 /// Ctrl-C must not take longer, even on a busy machine.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_node_has_the_same_address_after_a_restart_and_one_folder_runs_one_node() {
@@ -52,13 +52,13 @@ fn an_address_that_cannot_be_listened_on_is_an_error() {
 
 #[test]
 fn a_bootstrap_node_that_is_not_there_is_an_error_that_names_it() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let address = format!("/ip4/127.0.0.1/tcp/{free}");
+    // A port that was free a moment ago may be somebody's by now; this one is nobody's.
+    let address = "/ip4/127.0.0.1/tcp/1";
     let home = Home::new();
     let stream = home.stream("prices");
     for command in ["publish", "subscribe"] {
-        let run = home.run(&[command, &stream, "--bootstrap", &address, "--listen", LOCAL]);
-        run.failed(1, &[&address, "check the --bootstrap address"]);
+        let run = home.run(&[command, &stream, "--bootstrap", address, "--listen", LOCAL]);
+        run.failed(1, &[address, "check the --bootstrap address"]);
     }
 }
 

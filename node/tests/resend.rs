@@ -207,16 +207,15 @@ fn stored_messages_of_whom_nobody_is_known_to_may_publish_are_a_failure_that_nam
 fn a_node_says_which_streams_it_has_no_record_of_and_who_of_those_to_join_is_not_there() {
     let keeper = Home::new();
     let stream = Home::new().stream("prices");
-    // Nobody listens there: the port was taken a moment ago and given back.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let gone = format!("/ip4/127.0.0.1/tcp/{port}");
-    let args = ["node", "--listen", LOCAL, "--bootstrap", &gone, "--store", &stream];
+    // Nobody listens there; at a port that was taken and given back somebody else may by then.
+    let gone = "/ip4/127.0.0.1/tcp/1";
+    let args = ["node", "--listen", LOCAL, "--bootstrap", gone, "--store", &stream];
     let node = keeper.start(&[&args[..], &SIGNED].concat());
     node.stderr.wait_for(&format!("no record of {stream}"));
     node.stderr.wait_for("it is tried again");
     common::end(node);
     let home = Home::empty();
-    let relay = home.start(&["node", "--listen", LOCAL, "--bootstrap", &gone]);
+    let relay = home.start(&["node", "--listen", LOCAL, "--bootstrap", gone]);
     relay.stderr.wait_for("it is tried again");
     common::end(relay);
 }
