@@ -21,6 +21,13 @@ fn run_with(path: &str, command: &mut Command) -> String {
 }
 
 #[test]
+fn first_stream_is_read_by_who_was_granted_it_and_tells_the_other_why_not() {
+    let text = run(env!("CARGO_BIN_EXE_first_stream"));
+    assert!(text.contains("the buyer reads 64000"), "{text}");
+    assert!(text.contains("a stranger gets no key: denied"), "{text}");
+}
+
+#[test]
 fn timed_subscription_ends_with_its_time_and_nobody_else_notices() {
     assert!(run(env!("CARGO_BIN_EXE_timed_subscription")).contains("then: expired"));
 }

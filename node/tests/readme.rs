@@ -1,4 +1,4 @@
-//! The tour of the README, pasted into a bash as a reader does it.
+//! The tour of the README, pasted into a bash as a reader does it; and the program in it, which is one that runs.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a failed test is what it is for")]
 
@@ -170,6 +170,25 @@ fn the_dashboard_is_there(bash: &mut Bash, port: u16) {
     assert_eq!(page.status, 200);
     let shown = common::curl(&["-H", &format!("Authorization: Bearer {key}"), &format!("{url}/overview")]);
     assert_eq!((shown.status, shown.body.contains("/prices")), (200, true), "{shown:?}");
+}
+
+/// The lines of the first example that the README shows, without what they are indented by.
+fn marked(source: &str) -> String {
+    let blocks = source.split("// README: from here\n").skip(1).map(|block| {
+        let (shown, _) = block.split_once("// README: to here").unwrap();
+        let indent = shown.len() - shown.trim_start_matches(' ').len();
+        let lines: Vec<_> = shown.trim_end().lines().map(|line| line.get(indent..).unwrap_or("")).collect();
+        lines.join("\n")
+    });
+    blocks.collect::<Vec<_>>().join("\n\n")
+}
+
+#[test]
+fn the_program_in_the_readme_is_the_heart_of_the_first_example() {
+    let section = README.split_once("## In a program\n").unwrap().1;
+    let (program, _) = section.split_once("\n```rust\n").unwrap().1.split_once("\n```\n").unwrap();
+    assert!(program.contains("seller.grant(") && program.contains("KeyRefused"), "{program}");
+    assert_eq!(program, marked(include_str!("../../examples/first_stream.rs")));
 }
 
 #[test]

@@ -1,7 +1,40 @@
 //! Veilcast: encrypted data streams that can be sold.
 //!
 //! Publishers make group keys and hand them to subscribers who may SUBSCRIBE; a libp2p network carries ciphertext only;
-//! every key a publisher ever used stays answerable from its own store.
+//! every key a publisher ever used stays answerable from its own store. An application needs [`Client`] and little else:
+//!
+//! ```no_run
+//! # #[cfg(feature = "p2p")]
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use veilcast::client::{Client, Delivery, StreamOptions};
+//! use veilcast::{Event, Identity, Payload, Period, Permission};
+//!
+//! // Whoever sells: makes a stream, lets somebody in, publishes. What is sent is encrypted; the key is made and kept meanwhile.
+//! let seller = Client::builder(Identity::generate(&mut rand::rng())).listen("/ip4/0.0.0.0/tcp/4100".parse()?).start().await?;
+//! let stream = seller.create_stream("prices/btc", StreamOptions::default()).await?;
+//! # let buyer = Identity::generate(&mut rand::rng());
+//! # let buyer_address = buyer.user();
+//! seller.grant(&stream, buyer_address, Permission::Subscribe, Period::ALWAYS).await?;
+//! seller.publish(&stream, Payload::json(&64_000)?).await?;
+//!
+//! // Whoever reads, on another machine: asks for each key by itself, once, and is told why where it is refused.
+//! let reader = Client::builder(buyer).bootstrap("/ip4/203.0.113.7/tcp/4100".parse()?).start().await?;
+//! let mut subscription = reader.subscribe(&stream).await?;
+//! while let Some(delivery) = subscription.next().await {
+//!     match delivery {
+//!         Delivery::Message(message) => println!("{:?}", message.text()),
+//!         Delivery::Event(Event::KeyRefused { refusal, .. }) => eprintln!("not for us: {refusal}"),
+//!         Delivery::Event(event) => eprintln!("{event:?}"), // KeyPending, KeyArrived, Gap, ...
+//!     }
+//! }
+//! reader.stop().await;
+//! seller.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The same as a program that runs on one machine is `examples/first_stream.rs`. Keys and records outlive the process where the
+//! client is given a [store](key_store::SledKeyStore).
 //!
 //! The tree, from the pure core outwards:
 //!

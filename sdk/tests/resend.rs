@@ -194,7 +194,7 @@ async fn a_storage_node_stores_nothing_of_who_may_not_publish() {
     let draft = Draft { part: part.clone(), chain: [5; 16], at, previous: None, key_updates: Vec::new() };
     let message = compose(draft, &Payload::text("x"), None, &identity(5), &mut rand::rng()).unwrap();
     raw.send(&part, Frame::of_message(message.envelope().clone())).await;
-    until(async || node.refused_by_storage() == 1).await;
+    until(async || node.storage_counts().unwrap().refused == 1).await;
     depot.say(0..1).await;
     holds(&node, 1).await;
     assert_eq!(store.state().unwrap().messages, 1);

@@ -23,9 +23,9 @@ const DROPPED: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "a number and a size")]
 pub struct AuditLimits {
-    /// Entries.
+    /// Entries: a million.
     pub entries: u64,
-    /// Bytes of the pages in the store, before they are sealed.
+    /// Bytes of the pages in the store, before they are sealed: 256 MiB.
     pub bytes: u64,
 }
 

@@ -45,6 +45,7 @@ enum Permissions {
 }
 
 /// Sets a client up; [`ClientBuilder::start`] starts it.
+#[must_use = "there is no client before it is started"]
 pub struct ClientBuilder {
     identity: Identity,
     store: Option<Arc<dyn Store>>,

@@ -72,7 +72,15 @@ pub enum KeySource {
     PreAgreedOnly,
 }
 
-/// A client's settings.
+/// A client's settings. Each field says its default.
+///
+/// ```
+/// use veilcast::client::ClientConfig;
+///
+/// let mut config = ClientConfig::default(); // others cannot write all fields: more may come
+/// config.rsa_bits = 2048;
+/// config.intake.parked = 1_000;
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientConfig {
@@ -80,47 +88,47 @@ pub struct ClientConfig {
     pub max_payload: usize,
     /// Size of the subscriber's RSA pair, bits: 3072.
     pub rsa_bits: usize,
-    /// Make the RSA pair at start, so that the first key request need not wait for it.
+    /// Make the RSA pair at start, so that the first key request need not wait for it: yes.
     pub rsa_ahead: bool,
-    /// Encrypt even what is public.
+    /// Encrypt even what is public: no.
     pub always_encrypt: bool,
-    /// Where group keys come from.
+    /// Where group keys come from: [`KeySource::Exchange`].
     pub keys: KeySource,
-    /// Rekey when a subscriber's grant ended: before the next message, or by itself when the window below is over.
+    /// Rekey when a subscriber's grant ended: before the next message, or by itself when the window below is over: yes.
     pub rekey_on_end: bool,
     /// Grants that end within so long of each other are shut out by one rekey, if no message comes first: 1 s.
     pub end_window: Duration,
-    /// Messages queued for a subscription's application; their bytes are bounded by [`IntakeLimits::untaken_bytes`].
+    /// Messages queued for a subscription's application: 4096. Their bytes are bounded by [`IntakeLimits::untaken_bytes`].
     pub subscription_queue: usize,
-    /// What happens when that queue is full.
+    /// What happens when that queue is full: [`SlowReader::Lose`].
     pub slow_reader: SlowReader,
     /// Give subscriptions of this client what it publishes itself, too: for one client that serves many applications. Keys that come
-    /// inside messages of this identity's other devices are then asked for instead of kept.
+    /// inside messages of this identity's other devices are then asked for instead of kept. No.
     pub hear_own: bool,
-    /// How long a record that says where this publisher is reachable stays valid.
+    /// How long a record that says where this publisher is reachable stays valid: 1 h. It is made anew before that.
     pub record_lifetime: Duration,
     /// How often the DHT is asked for a newer record of a stream that is published to or stored and that another owns, where
     /// its owner signs permissions: 5 s.
     pub stream_record_refresh: Duration,
-    /// How long a pushed key may take to be confirmed.
+    /// How long a pushed key may take to be confirmed: 5 s. Who has not confirmed it asks for it.
     pub push_timeout: Duration,
-    /// Look for peers on the local network.
+    /// Look for peers on the local network: no.
     pub mdns: bool,
-    /// Ask bootstrap nodes for a relayed address, for a publisher that cannot be dialed from outside.
+    /// Ask bootstrap nodes for a relayed address, for a publisher that cannot be dialed from outside: no.
     pub relay_reservation: bool,
-    /// Asking for keys.
+    /// How this client asks for keys: how long it waits, how often it tries.
     pub requester: RequesterConfig,
-    /// Answering for keys.
+    /// Which key requests of others it looks at, and how many.
     pub screen: ScreenLimits,
-    /// How much the [audit log](crate::audit) keeps of what was given and refused; `None` writes none.
+    /// How much the [audit log](crate::audit) keeps of what was given and refused: a million entries, 256 MiB. `None` writes none.
     pub audit: Option<AuditLimits>,
-    /// What becomes of gaps among live messages.
+    /// What becomes of gaps among live messages: [`GapFill::Light`].
     pub gap_fill: GapFill,
-    /// Answering readers, as a storage node.
+    /// Which requests of readers it looks at as a storage node, and how many.
     pub resend: ResendLimits,
-    /// Holding messages.
+    /// How many messages a subscription holds back, and for how long.
     pub intake: IntakeLimits,
-    /// Network bounds.
+    /// Bounds on connections, queues and frames.
     pub network: NetworkLimits,
 }
 
@@ -171,8 +179,8 @@ impl ReadOptions {
         Self { partitions: Some(numbers.into_iter().collect()), ..self }
     }
 
-    /// No more bytes than this: for one program that reads for many, some of whom may be slow. A message that is larger still
-    /// passes, alone.
+    /// At most this many bytes wait for the application. For a program that reads for many others, some of them slow. A larger
+    /// message passes, one at a time.
     #[must_use]
     pub fn untaken_bytes(self, bytes: usize) -> Self {
         Self { untaken_bytes: Some(bytes), ..self }
@@ -183,12 +191,12 @@ impl ReadOptions {
     }
 }
 
-/// A new stream's settings.
+/// A new stream's settings. Say what differs: `StreamOptions { partitions: 3, ..StreamOptions::default() }`; so it may get more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamOptions {
-    /// 1 to 100.
+    /// How many partitions it has, 1 to 100: 1.
     pub partitions: u32,
-    /// Readable by everybody.
+    /// Readable by everybody: no.
     pub public: bool,
     /// How far back its keys are handed out; without it as it was set before, and for a new stream all of them.
     pub history: Option<HistoryPolicy>,

@@ -95,7 +95,7 @@ impl Watch {
         }
     }
 
-    /// What a source has at hand it tells at once; for what takes longer nobody waits.
+    /// An answer that the source has ready is taken in at once; a slower one is awaited in a task of its own.
     async fn ask(&self, stream: &StreamId, publisher: &mut StreamPublisher, question: Question) {
         if lock(&self.asks.under_way).contains(stream) {
             return;

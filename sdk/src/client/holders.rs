@@ -101,10 +101,10 @@ impl Holders {
         Ok(blocking(move || ledger.recipients(&stream)).await??)
     }
 
-    pub(super) async fn deliveries(&self, stream: &StreamId, user: UserId) -> Result<Vec<GivenKey>, ClientError> {
+    pub(super) async fn given_keys(&self, stream: &StreamId, user: UserId) -> Result<Vec<GivenKey>, ClientError> {
         self.flush().await;
         let (ledger, stream) = (self.ledger.clone(), stream.clone());
-        Ok(blocking(move || ledger.deliveries(&stream, user)).await??)
+        Ok(blocking(move || ledger.given_keys(&stream, user)).await??)
     }
 }
 

@@ -3,7 +3,7 @@
 //! A message that was taken in is not lost to slowness here. While the permission source is being asked about authors who were
 //! permitted before, and half of what may wait for that waits, no more is taken from the inbox; the inbox is bounded in bytes,
 //! and the network waits behind it. Authors of whom nothing good is known hold nobody up: beyond the limits theirs go first.
-//! Only until there was an answer about anybody are they waited for as well, for nobody is known before.
+//! Before the source has answered about anybody, nobody is known, and then strangers are waited for, too.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -107,7 +107,20 @@ const EXCHANGE: &str = "veilcast::exchange";
 
 /// A node of the network with an identity: publishes, subscribes, answers and asks for keys. Cheap to clone.
 ///
-/// Runs until [`Client::stop`]; dropping every handle without it leaves the node running until its runtime ends.
+/// **Runs until [`Client::stop`].** Dropping the last handle does not stop it: it goes on until its runtime ends.
+///
+/// Who decides about permissions is chosen at the start, and with it the calls that change them:
+///
+/// | set up with | makes a stream | lets somebody in | takes it back |
+/// | --- | --- | --- | --- |
+/// | nothing: the local registry decides | [`create_stream`](Self::create_stream) | [`grant`](Self::grant) | [`revoke`](Self::revoke) |
+/// | [`signed_grants`](ClientBuilder::signed_grants) | [`set_up_stream`](Self::set_up_stream) | [`issue_grant`](Self::issue_grant) | [`revoke_grants`](Self::revoke_grants) |
+/// | [`permissions`](ClientBuilder::permissions) with a contract | `EthereumRegistry::account`, then a quote of an `Action` | the same | the same |
+///
+/// Dropping the future of a call that changes what is on record (a stream, a grant, a list, a policy, a key agreed on) calls nothing
+/// off once it began: each record is changed or not, never in part. Where a call changes several
+/// ([`create_stream`](Self::create_stream) with a policy) do it again. To drop one that reads or waits loses nothing. Where it is
+/// otherwise the call says so.
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -139,7 +152,7 @@ impl Client {
         self.shared.network.connected_peers().await
     }
 
-    /// Connects to a node. Returns once connected.
+    /// Connects to a node. Returns once connected. Dropping the future calls nothing off.
     ///
     /// # Errors
     /// [`ClientError::Network`] when nobody answers there.
@@ -234,11 +247,12 @@ impl Client {
 
     /// Fetches the keys of `publisher` that were in use on the stream at any moment of `span`: from every device of his that is
     /// known, page by page, each page stored before the next is asked for. A fetch of the same span that was interrupted, or
-    /// that did not get an answer from every device, goes on where it was. Returns at once; see [`KeyFetch`] for what it tells
+    /// that did not get an answer from every device, goes on where it was. A device is one process of the publisher with a store of
+    /// its own. Returns at once; see [`KeyFetch`] for what it tells
     /// and what dropping it does.
     ///
     /// # Errors
-    /// [`ClientError::Backwards`] for a span that ends before it begins.
+    /// [`ClientError::Backwards`] for a span that ends before it begins; [`ClientError::AgreedKeysOnly`] where nobody is asked for keys.
     pub fn fetch_keys(
         &self,
         stream: &StreamId,
@@ -266,8 +280,10 @@ impl Client {
 
     /// Seals, signs and sends a message; returns once it is queued for the network, waiting while the queue is full.
     ///
-    /// `timestamp` dates the message otherwise than now. Dropping the future before it is ready may leave a gap in the
-    /// chain, which subscribers see as such.
+    /// Where nobody takes part in the partition and no storage node keeps it, the message is lost: see
+    /// [`wait_for_peers`](Self::wait_for_peers). `timestamp` dates the message otherwise than now; one ahead of the clock holds for all
+    /// that follows in the partition until the clock gets there. Dropping the future before it is ready may leave a gap in the chain,
+    /// which subscribers see as such.
     ///
     /// # Errors
     /// Nothing was sent: [`ClientError::NotPermitted`], [`ClientError::PayloadTooLarge`], [`ClientError::BackDated`], a
@@ -287,13 +303,13 @@ impl Client {
         self.shared.network.flush().await;
     }
 
-    /// Returns when at least `n` connected peers take part in this partition. The caller adds the timeout.
+    /// Returns when at least `n` connected peers take part in this partition, or the client was stopped. The caller adds the timeout.
     pub async fn wait_for_peers(&self, part: &StreamPart, n: usize) {
         self.shared.network.wait_for_peers(&part.topic(), n).await;
     }
 
-    /// Subscribes to every partition of a stream that the permission source knows; to partition 0 where it knows nothing but the
-    /// stream may be on record with its owner.
+    /// Subscribes to all partitions of a stream. Where the permission source does not know the stream, though its owner may, that
+    /// is partition 0 alone.
     ///
     /// # Errors
     /// [`ClientError::NoStream`] where it is certain that there is none: the contract does not know it, or its owner is an ENS name
@@ -324,7 +340,7 @@ impl Client {
         subscribing::subscribe(&self.shared, part.stream().clone(), vec![part.clone()], self.limits()).await
     }
 
-    /// One that may be on record where this client cannot look, or cannot look now, is none that does not exist.
+    /// An error only where it is certain that there is no such stream.
     async fn may_exist(&self, stream: &StreamId) -> Result<(), ClientError> {
         if self.shared.is_nowhere(stream) && self.shared.stream_info(stream).await == Ok(None) {
             return Err(ClientError::NoStream { stream: stream.clone() });
@@ -515,8 +531,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Store`].
-    pub async fn deliveries(&self, stream: &StreamId, user: UserId) -> Result<Vec<GivenKey>, ClientError> {
-        self.shared.holders.deliveries(stream, user).await
+    pub async fn given_keys(&self, stream: &StreamId, user: UserId) -> Result<Vec<GivenKey>, ClientError> {
+        self.shared.holders.given_keys(stream, user).await
     }
 
     /// Puts a pre-agreed key in by hand: messages of `publisher` under it open without any request. It is never handed
@@ -601,7 +617,8 @@ impl Client {
         self.shared.counters.snapshot()
     }
 
-    /// Leaves politely: queued messages are sent, connections closed, ports freed. Subscriptions end.
+    /// Leaves politely: queued messages are sent, connections closed, ports freed. Subscriptions end. Dropping the future leaves it
+    /// half stopped; call it again.
     pub async fn stop(&self) {
         self.shared.stop().await;
     }

@@ -21,6 +21,7 @@ pub struct Relay {
 }
 
 /// Sets a relay up.
+#[must_use = "there is no relay before it is started"]
 #[derive(Default)]
 pub struct RelayBuilder {
     keypair: Option<Keypair>,

@@ -201,11 +201,6 @@ impl Client {
         Ok(Some(blocking(move || store.state()).await??))
     }
 
-    /// How many messages were not stored because their authors may not publish.
-    pub fn refused_by_storage(&self) -> u64 {
-        self.storage_counts().map_or(0, |counts| counts.refused)
-    }
-
     /// What this client did with messages that it may have to store; `None` where it has no message store.
     pub fn storage_counts(&self) -> Option<StorageCounts> {
         self.shared.storage.as_ref().map(|storage| storage.counts.snapshot())

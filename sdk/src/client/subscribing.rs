@@ -90,7 +90,8 @@ impl Delivery {
 }
 
 impl Subscription {
-    /// The next message or event; `None` once the client was stopped. Dropping the future loses nothing.
+    /// The next message or event; `None` behind the last one: the client was stopped, or all that was stored was read. Dropping the
+    /// future loses nothing.
     pub async fn next(&mut self) -> Option<Delivery> {
         self.deliveries.recv().await
     }

@@ -1,7 +1,6 @@
 //! Token buckets with the time passed in, and a bounded map of them.
 //!
-//! A crate such as governor reads its own clock and keeps a bucket for every key ever seen; here the caller's time decides
-//! and the number of buckets is bounded, which is what a simulator and a flood of identities need.
+//! The caller's time decides, and the number of buckets is bounded: that is what a simulator and a flood of identities need.
 
 use std::hash::Hash;
 use std::num::NonZeroUsize;

@@ -84,21 +84,21 @@ impl Screening for KeyRequest {
 /// What a node is willing to look at. The default is a publisher's.
 #[derive(Clone, Copy, Debug)]
 pub struct ScreenLimits {
-    /// How far a request's time may be from ours, either way.
+    /// How far a request's time may be from ours, either way: 60 s.
     pub freshness: Duration,
-    /// Requests of one connected peer, before any signature is checked.
+    /// Requests of one connected peer, before any signature is checked: 50 a second, 100 at once.
     pub per_peer: Rate,
-    /// Requests of one subscriber.
+    /// Requests of one subscriber: 20 a second, 40 at once.
     pub per_subscriber: Rate,
-    /// Requests in total.
+    /// Requests in total: 6,000 a second, as many at once.
     pub total: Rate,
-    /// Throttle refusals signed for one peer; beyond them silence.
+    /// Throttle refusals signed for one peer: 10 a second, 40 at once; beyond them silence.
     pub refusals_per_peer: Rate,
-    /// Throttle refusals signed in total; beyond them silence.
+    /// Throttle refusals signed in total: 500 a second, as many at once; beyond them silence.
     pub refusals: Rate,
-    /// Request ids remembered within the freshness window.
+    /// Request ids remembered within the freshness window: 786,432.
     pub replay_capacity: NonZeroUsize,
-    /// Peers, and subscribers, whose rate is remembered.
+    /// Peers, and subscribers, whose rate is remembered: 16,384.
     pub rate_capacity: NonZeroUsize,
 }
 

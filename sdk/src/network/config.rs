@@ -37,9 +37,9 @@ pub struct NetworkConfig {
     pub mdns: bool,
     /// Whether to ask bootstrap peers for a relayed address, for nodes that cannot be dialed from outside.
     pub relay_reservation: bool,
-    /// How long a request may take, both ours and a peer's.
+    /// How long a request may take, both ours and a peer's: 30 s.
     pub request_timeout: Duration,
-    /// How long peers are made to wait for an application that takes nothing, before frames are dropped; `None`: for ever.
+    /// How long peers are made to wait for an application that takes nothing, before frames are dropped: 1 s; `None`: for ever.
     pub patience: Option<Duration>,
     /// Where requests of peers go. Without it they come among the events, and wait behind frames that nobody takes.
     pub requests: Option<mpsc::Sender<Requested>>,
@@ -99,57 +99,57 @@ impl NetworkConfig {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct NetworkLimits {
-    /// Largest frame, sent or received, in bytes.
+    /// Largest frame, sent or received, in bytes: 1 MiB and 64 KiB.
     pub max_frame: usize,
-    /// Largest request, in bytes.
+    /// Largest request, in bytes: 64 KiB.
     pub max_request: usize,
-    /// Largest answer, in bytes.
+    /// Largest answer, in bytes: 1 MiB and 128 KiB.
     pub max_answer: usize,
-    /// Largest DHT record value, in bytes.
+    /// Largest DHT record value, in bytes: 16 KiB.
     pub max_record: usize,
-    /// DHT records kept for others: beyond, those nearest to this node. Its own have places of their own.
+    /// DHT records kept for others: 4096; beyond, those nearest to this node. Its own have places of their own.
     pub records: usize,
-    /// Frames of one topic are joined up to this many bytes, and never beyond `max_frame`.
+    /// Frames of one topic are joined up to this many bytes, and never beyond `max_frame`: 64 KiB.
     pub batch: usize,
-    /// Frames joined at most: a receiver refuses what has more parts than its protocol allows.
+    /// Frames joined at most: 512; a receiver refuses what has more parts than its protocol allows.
     pub batch_frames: usize,
-    /// Topics joined or followed here.
+    /// Topics joined or followed here: 8192.
     pub topics: usize,
-    /// Subscriptions believed of one peer, so that none takes every place of a relay.
+    /// Subscriptions believed of one peer: 256, so that none takes every place of a relay.
     pub topics_per_peer: usize,
-    /// Established connections, in total.
+    /// Established connections, in total: 1024.
     pub connections: u32,
-    /// Established connections that peers opened.
+    /// Established connections that peers opened: 896.
     pub connections_incoming: u32,
-    /// Connections of one peer.
+    /// Connections of one peer: 4.
     pub connections_per_peer: u32,
-    /// Established connections that peers opened from one IP address (of IPv6: one /64), relayed ones apart.
+    /// Established connections that peers opened from one IP address (of IPv6: one /64), relayed ones apart: 224.
     pub connections_per_address: u32,
-    /// Connections being negotiated, each way.
+    /// Connections being negotiated, each way: 256.
     pub connections_pending: u32,
-    /// Of those that peers open, so many from one IP address.
+    /// Of those that peers open, so many from one IP address: 64.
     pub connections_pending_per_address: u32,
-    /// Peers' requests being answered, in total. More are dropped.
+    /// Peers' requests being answered, in total: 1024. More are dropped.
     pub inbound_requests: usize,
-    /// Requests of one peer being answered. More are dropped, and of each connection's streams all beyond twice as many.
+    /// Requests of one peer being answered: 32. More are dropped, and of each connection's streams all beyond twice as many.
     pub inbound_requests_per_peer: usize,
-    /// Our own requests waiting for answers.
+    /// Our own requests waiting for answers: 512.
     pub outbound_requests: usize,
-    /// Lookups and stores of ours under way in the DHT.
+    /// Lookups and stores of ours under way in the DHT: 64.
     pub dht_queries: usize,
-    /// Calls waiting for the swarm's task; callers wait beyond.
+    /// Calls waiting for the swarm's task: 64; callers wait beyond.
     pub commands: usize,
-    /// Frames waiting to be sent; publishers wait beyond.
+    /// Frames waiting to be sent: 1024; publishers wait beyond.
     pub outgoing: usize,
-    /// Bytes of frames waiting to be sent; publishers wait beyond.
+    /// Bytes of frames waiting to be sent: 8 MiB; publishers wait beyond.
     pub send_buffer: usize,
-    /// Gossip messages queued to one peer. A peer that lets more pile up misses messages.
+    /// Gossip messages queued to one peer: 512. A peer that lets more pile up misses messages.
     pub send_queue: usize,
-    /// Received frames waiting for the gate. Reading pauses here, and frames are ignored at twice as many.
+    /// Received frames waiting for the gate: 512. Reading pauses here, and frames are ignored at twice as many.
     pub unchecked_frames: usize,
-    /// The same, in bytes.
+    /// The same, in bytes: 16 MiB.
     pub unchecked_bytes: usize,
-    /// Events waiting for the application, and as many again behind them before any is dropped.
+    /// Events waiting for the application: 1024, and as many again behind them before any is dropped.
     pub events: usize,
 }
 

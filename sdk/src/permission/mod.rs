@@ -84,6 +84,80 @@ pub struct Shown {
 }
 
 /// Where permissions come from: the local registry, a chain, an authoriser.
+///
+/// A client believes a grant for 5 s ([`GRANT_FRESHNESS`]) and a refusal for 2 s, unless [`changes_for`](Self::changes_for) has
+/// another value by then: a source that never changes it lets somebody whose grant was taken back in for so long, and nobody
+/// rekeys for it. No answer within 5 s is [`Refusal::Unavailable`]. Asked are [`check`](Self::check) for each key request and each
+/// author, unless the answer is still believed, and [`subscribers`](Self::subscribers) when [`changes`](Self::changes) has another
+/// value, so both numbers should cost nothing to tell. That list has those whose time is over, too: whoever was on it, or was given a
+/// key before the client was started anew, and is on it no more counts as ended at that moment, and causes a rekey.
+///
+/// ```
+/// use std::collections::HashMap;
+/// use std::sync::Mutex;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// use veilcast::permission::{Answer, PermissionSource, StreamInfo, Subscriber};
+/// use veilcast::{Grant, Period, Permission, Refusal, StreamId, Timestamp, UserId};
+///
+/// /// Who paid a shop, and until when: good for every stream of its owner.
+/// #[derive(Default)]
+/// struct Shop {
+///     paid: Mutex<HashMap<UserId, Grant>>,
+///     changes: AtomicU64,
+/// }
+///
+/// impl Shop {
+///     fn sell(&self, user: UserId, until: Timestamp) {
+///         let grant = Grant::new(Permission::Subscribe, Period::until(until));
+///         self.paid.lock().unwrap().insert(user, grant);
+///         self.changes.fetch_add(1, Ordering::SeqCst);
+///     }
+///
+///     fn look_up(&self, stream: &StreamId, user: UserId, permission: Permission, now: Timestamp) -> Result<Grant, Refusal> {
+///         if stream.owner() == Some(user) {
+///             return Ok(Grant::new(permission, Period::ALWAYS));
+///         }
+///         let paid = self.paid.lock().unwrap().get(&user).copied();
+///         let grant = paid.filter(|grant| grant.permission == permission).ok_or(Refusal::Denied)?;
+///         grant.holds_at(now).map(|()| grant)
+///     }
+/// }
+///
+/// impl PermissionSource for Shop {
+///     fn check<'a>(
+///         &'a self,
+///         stream: &'a StreamId,
+///         user: UserId,
+///         permission: Permission,
+///         now: Timestamp,
+///     ) -> Answer<'a, Result<Grant, Refusal>> {
+///         Box::pin(async move { self.look_up(stream, user, permission, now) })
+///     }
+///
+///     fn subscribers<'a>(&'a self, _: &'a StreamId) -> Answer<'a, Result<Vec<Subscriber>, Refusal>> {
+///         let paid = self.paid.lock().unwrap();
+///         let all = paid.iter().map(|(user, grant)| Subscriber { user: *user, grant: *grant }).collect();
+///         Box::pin(async move { Ok(all) })
+///     }
+///
+///     fn stream<'a>(&'a self, _: &'a StreamId) -> Answer<'a, Result<Option<StreamInfo>, Refusal>> {
+///         let info = StreamInfo { partitions: 1, public: false, public_until: None, public_ends: None };
+///         Box::pin(async move { Ok(Some(info)) })
+///     }
+///
+///     fn changes(&self) -> u64 {
+///         self.changes.load(Ordering::SeqCst)
+///     }
+/// }
+///
+/// let (shop, owner, buyer) = (Shop::default(), UserId::from_bytes([1; 20]), UserId::from_bytes([2; 20]));
+/// let stream = StreamId::of(owner, "prices")?;
+/// shop.sell(buyer, Timestamp::from_secs(1_000));
+/// let may = |at| shop.look_up(&stream, buyer, Permission::Subscribe, Timestamp::from_secs(at)).is_ok();
+/// assert!(may(1_000) && !may(1_001));
+/// # Ok::<(), veilcast::stream::StreamIdError>(())
+/// ```
 pub trait PermissionSource: Send + Sync + 'static {
     /// Whether `user` holds `permission` on `stream` at `now`. Cannot-tell is [`Refusal::Unavailable`].
     fn check<'a>(
@@ -94,7 +168,7 @@ pub trait PermissionSource: Send + Sync + 'static {
         now: Timestamp,
     ) -> Answer<'a, Result<Grant, Refusal>>;
 
-    /// Every grant of SUBSCRIBE there is or was on the stream.
+    /// Every grant of SUBSCRIBE there is or was on the stream: those whose time is over stay on the list.
     ///
     /// # Errors
     /// A refusal when the source cannot tell.

@@ -5,7 +5,7 @@
 //! was set back, is not among them and causes another rekey. One too many is the safe side; one too few is not.
 //!
 //! Who was on a list, or was given a key, and is on the next whole list no more has ended, too: a chain was reorganised, or another
-//! source decides now. The moment is when that was seen, or when the last key was given.
+//! source decides now. Such an ending is dated by when it was noticed, or by when that user was given the last key.
 //!
 //! Endings are remembered by name for a day. What is older than that at a rekey counts as covered, or the list would grow
 //! for as long as the stream lives.

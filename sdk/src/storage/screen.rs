@@ -29,26 +29,26 @@ use crate::wire::{Received, RequestId, ResendRequest, Span};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ResendLimits {
-    /// How far a request's time may be from ours, either way.
+    /// How far a request's time may be from ours, either way: 60 s.
     pub freshness: Duration,
-    /// Requests of one connected peer, before any signature is checked. Well above what one requester has: who is over his
-    /// own limit is to be told so, with a signature, and through one peer may read more than one.
+    /// Requests of one connected peer, before any signature is checked: 600 a second, 1,200 at once. Well above what one
+    /// requester has: who is over his own limit is to be told so, with a signature, and through one peer may read more than one.
     pub per_peer: Rate,
-    /// Pages of one requester, and what they cost beside.
+    /// Pages of one requester, and what they cost beside: 200 a second, 400 at once.
     pub per_requester: Rate,
-    /// Requests in total.
+    /// Requests in total: 2,000 a second, as many at once.
     pub total: Rate,
-    /// Pages of one requester being made at a time.
+    /// Pages of one requester being made at a time: 4.
     pub at_once: usize,
-    /// Pages being read from the store at a time, for all requesters; others wait for their turn.
+    /// Pages being read from the store at a time, for all requesters: 16; others wait for their turn.
     pub reads: usize,
-    /// Of them such as look far back for where the last so many messages begin.
+    /// Of them such as look far back for where the last so many messages begin: 2.
     pub long_reads: usize,
-    /// Messages on a page at most; never more than [`MOST_MESSAGES`](super::MOST_MESSAGES).
+    /// Messages on a page at most: [`MOST_MESSAGES`](super::MOST_MESSAGES), and never more.
     pub page: usize,
-    /// Request ids remembered against replay.
+    /// Request ids remembered against replay: 262,144.
     pub replay_capacity: NonZeroUsize,
-    /// Peers, and requesters, whose rate is remembered.
+    /// Peers, and requesters, whose rate is remembered: 16,384.
     pub rate_capacity: NonZeroUsize,
 }
 

@@ -30,32 +30,32 @@ impl Sub for Held {
 /// Bounds of an [`Intake`](super::Intake).
 #[derive(Clone, Copy, Debug)]
 pub struct IntakeLimits {
-    /// Messages that wait for keys. Beyond it whoever has the most waiting loses the oldest, and in the past of a stream
+    /// Messages that wait for keys: 10,000. Beyond it whoever has the most waiting loses the oldest, and in the past of a stream
     /// publishers that are away lose theirs first.
     pub parked: usize,
-    /// Messages that wait for one missing before them, in all chains together; beyond it gaps are not waited for.
+    /// Messages that wait for one missing before them, in all chains together: 10,000; beyond it gaps are not waited for.
     pub out_of_order: usize,
-    /// Bytes of messages that wait for either; beyond it the same happens.
+    /// Bytes of messages that wait for either: 64 MiB; beyond it the same happens.
     pub held_bytes: usize,
-    /// How long a gap is waited for.
+    /// How long a gap is waited for: 500 ms. A storage node may be given longer, see `GapFill`.
     pub gap_wait: Duration,
-    /// How long earlier messages are waited for when a chain is met in its middle; its key is asked for meanwhile.
+    /// How long earlier messages are waited for when a chain is met in its middle: 50 ms; its key is asked for meanwhile.
     pub join_wait: Duration,
-    /// How far back a chain may begin when it is first met, against a recording played again.
+    /// How far back a chain may begin when it is first met, against a recording played again: 600 s.
     pub live_window: Duration,
-    /// Chains remembered; the least recently used is forgotten.
+    /// Chains remembered: 4096; the least recently used is forgotten.
     pub chains: NonZeroUsize,
-    /// Chains of one publisher among them, so that nobody's chains push out another's; it has one for each of up to 100
+    /// Chains of one publisher among them: 256, so that nobody's chains push out another's; it has one for each of up to 100
     /// partitions and each of its processes.
     pub chains_per_publisher: usize,
-    /// How long messages wait for a permission source that cannot tell whether their author may publish; zero: not at all.
+    /// How long messages wait for a permission source that cannot tell whether their author may publish: 60 s; zero: not at all.
     pub permission_wait: Duration,
-    /// How long, in the past of a stream, a key that could not be had is not asked for again.
+    /// How long, in the past of a stream, a key that could not be had is not asked for again: 600 s.
     pub given_up_for: Duration,
-    /// Keys held ready; others are found in the store again.
+    /// Keys held ready: 1024; others are found in the store again.
     pub keys: NonZeroUsize,
-    /// Bytes of messages that wait for the application to take them, on their whole way to it, beside one that is larger than its
-    /// part of this.
+    /// Bytes of messages that wait for the application to take them, on their whole way to it: 128 MiB, beside one that is larger
+    /// than its part of this.
     pub untaken_bytes: usize,
 }
 

@@ -8,6 +8,9 @@
 //!    ▼
 //! Delivery: a message, or an event beside it
 //! ```
+//!
+//! Of the past: history is what is stored; a [`Replay`] says which of it; a client's `resend` reads that and ends, and `subscribe_from`
+//! goes on live behind it.
 
 mod chains;
 mod history;

@@ -42,11 +42,6 @@ impl Unchecked {
         Self { limits, authors: BTreeMap::new(), count: 0, bytes: 0 }
     }
 
-    /// Whether messages are held at all.
-    pub fn holds_any(&self) -> bool {
-        !self.limits.permission_wait.is_zero()
-    }
-
     /// Whether messages of this author wait: then the next ones wait behind them.
     pub fn waits_for(&self, author: UserId) -> bool {
         self.authors.contains_key(&author)

@@ -127,7 +127,7 @@ impl Seller {
 
     /// The keys that a reader was sent, and confirmed, before the end for which each was made.
     async fn sent_ahead(&self, reader: &Reader) -> Vec<KeyId> {
-        let given = self.client.deliveries(&self.stream, reader.client.user()).await.unwrap();
+        let given = self.client.given_keys(&self.stream, reader.client.user()).await.unwrap();
         let ahead = given.into_iter().filter(|given| given.by == GivenBy::Push && given.at < given.since);
         ahead.map(|given| given.key_id).collect()
     }

@@ -283,7 +283,7 @@ async fn the_ledger_holds_what_a_hand_out_did_and_forgets_whom_it_refused_for_go
         "the others ask when let in again"
     );
     for (user, person) in &world.people {
-        let given = world.ledger.deliveries(&world.stream, *user).unwrap();
+        let given = world.ledger.given_keys(&world.stream, *user).unwrap();
         let told: Vec<_> = given.iter().map(|given| (given.key_id.as_str(), given.by)).collect();
         let before = ("before", GivenBy::Answer);
         match person.ways {

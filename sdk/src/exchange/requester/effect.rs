@@ -21,13 +21,13 @@ pub struct RequesterConfig {
     pub find_timeout: Duration,
     /// Requests sent per second, to all publishers together: 20.
     pub max_key_requests_per_second: u32,
-    /// Wait after the first failure; doubled after each further one, with jitter.
+    /// Wait after the first failure; doubled after each further one, with jitter: 500 ms.
     pub retry_base: Duration,
-    /// Longest wait between two tries.
+    /// Longest wait between two tries: 60 s.
     pub retry_max: Duration,
-    /// Tries before the keys are given up. A later message that needs them starts anew.
+    /// Tries before the keys are given up: 10. A later message that needs them starts anew.
     pub max_tries: u32,
-    /// How long a refusal is remembered instead of asking again.
+    /// How long a refusal is remembered instead of asking again: 10 s.
     pub refusal_memory: Duration,
 }
 

@@ -236,7 +236,7 @@ impl GrantLedger {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn deliveries(&self, stream: &StreamId, user: UserId) -> Result<Vec<GivenKey>, StoreError> {
+    pub fn given_keys(&self, stream: &StreamId, user: UserId) -> Result<Vec<GivenKey>, StoreError> {
         let prefix = record::keys(self.publisher, stream, user);
         let records = draft::all_under(&*self.records, &prefix)?;
         let read = |(place, value): &(Vec<u8>, Vec<u8>)| {

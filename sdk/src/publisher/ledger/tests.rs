@@ -63,7 +63,7 @@ impl Desk {
     }
 
     fn keys_of(&self, who: u16) -> Vec<String> {
-        let keys = self.ledger.deliveries(&stream(), user(who)).unwrap();
+        let keys = self.ledger.given_keys(&stream(), user(who)).unwrap();
         keys.into_iter().map(|given| given.key_id.as_str().to_string()).collect()
     }
 
@@ -92,7 +92,7 @@ fn the_ledger_tells_who_was_given_which_key_when_under_which_grant_and_for_which
     assert_eq!(*found, place(8));
     assert_eq!(holders[1].0.user, user(3));
 
-    let keys = desk.ledger.deliveries(&stream(), user(2)).unwrap();
+    let keys = desk.ledger.given_keys(&stream(), user(2)).unwrap();
     let told: Vec<_> = keys.iter().map(|key| (key.key_id.as_str(), key.since, key.at, key.by)).collect();
     let (answer, push) = (GivenBy::Answer, GivenBy::Push);
     let expected = [("key-1", at(1), at(10), answer), ("key-2", at(2), at(10), answer), ("key-3", at(3), at(20), push)];
@@ -106,7 +106,7 @@ fn a_key_given_again_is_one_record_and_an_old_key_does_not_hide_the_newest() {
     let desk = Desk::default();
     desk.write([Entry::Given(given(2, &[5], 10)), Entry::Given(given(2, &[5, 1], 20))]);
     assert_eq!(desk.keys_of(2), ["key-1", "key-5"]);
-    let keys = desk.ledger.deliveries(&stream(), user(2)).unwrap();
+    let keys = desk.ledger.given_keys(&stream(), user(2)).unwrap();
     assert_eq!((keys[1].times, keys[1].at), (2, at(20)));
     assert_eq!(desk.ledger.holders(&stream()).unwrap()[0].newest_key, key(5).0);
 }
@@ -121,7 +121,7 @@ fn streams_and_publishers_are_kept_apart_even_when_one_name_begins_with_another(
     ]);
     assert_eq!(desk.holders(), [user(2)]);
     assert_eq!(desk.ledger.holders(&longer).unwrap()[0].user, user(3));
-    assert_eq!(desk.ledger.deliveries(&longer, user(2)).unwrap(), []);
+    assert_eq!(desk.ledger.given_keys(&longer, user(2)).unwrap(), []);
     let other = GrantLedger::new(desk.records.clone(), user(99));
     assert_eq!(other.holders(&stream()).unwrap(), []);
 }
@@ -246,7 +246,7 @@ fn what_was_written_is_there_after_a_crash_and_after_a_restart() {
     let open = |dir: &std::path::Path| Arc::new(SledKeyStore::open(dir, &unlock).unwrap());
     let told = |store: Arc<SledKeyStore>| {
         let ledger = GrantLedger::new(store, ME);
-        (ledger.places(&stream(), None, 10).unwrap(), ledger.deliveries(&stream(), user(2)).unwrap())
+        (ledger.places(&stream(), None, 10).unwrap(), ledger.given_keys(&stream(), user(2)).unwrap())
     };
     let store = open(&dir);
     let ledger = GrantLedger::new(store.clone(), ME);
