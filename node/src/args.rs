@@ -53,7 +53,7 @@ Examples:
   veilcast identity new                           first of all: who you are
   veilcast stream create prices                   prints the id of your new stream
   veilcast stream grant ID 0xUSER --for 30d       sell a month of it
-  veilcast grant issue ID 0xUSER --for 30d        the same, signed: it holds while you are away
+  veilcast grant issue ID 0xUSER --for 30d        or signed by you: holds while you are away, see grant --help
   veilcast node --listen /ip4/0.0.0.0/tcp/4100    a meeting point for publishers and subscribers
   tail -f prices.log | veilcast publish ID --bootstrap ADDR
   veilcast subscribe ID --bootstrap ADDR
