@@ -282,7 +282,8 @@ impl Intake {
     fn take_in(&mut self, now: Timestamp, name: ChainName, ready: Vec<InOrder>, effects: &mut Vec<IntakeEffect>) {
         for InOrder { message, gap } in ready {
             if let Some((after, until)) = gap {
-                effects.push(IntakeEffect::Notify(Event::Gap { publisher: name.0, after, until }));
+                let part = message.content().part.clone();
+                effects.push(IntakeEffect::Notify(Event::Gap { part, publisher: name.0, after, until }));
             }
             self.take_carried(now, message.content(), effects);
             let behind = self.chains.has_parked(&name);

@@ -229,7 +229,8 @@ fn a_gap_is_waited_for_then_reported_and_never_blocks_for_ever() {
     let after = intake.tick(wake);
     assert_eq!(texts(&after), ["3", "4"]);
     let until = second.max(third);
-    let expected = Event::Gap { publisher: author.user(), after: messages[0].content().at, until };
+    let (part, publisher) = (messages[4].content().part.clone(), author.user());
+    let expected = Event::Gap { part, publisher, after: messages[0].content().at, until };
     assert_eq!(events(&after), [expected]);
     assert!(feed(&mut intake, [messages[1].clone()]).is_empty(), "too late is stale");
 }

@@ -42,6 +42,7 @@ use crate::exchange::AskFailure;
 use crate::identity::UserId;
 use crate::message::Message;
 use crate::permission::Refusal;
+use crate::stream::StreamPart;
 use crate::time::Timestamp;
 use crate::wire::MessageRef;
 
@@ -114,6 +115,8 @@ pub enum Event {
     },
     /// Messages of one chain are missing.
     Gap {
+        /// In which partition: a publisher has chains in each.
+        part: StreamPart,
         /// Whose.
         publisher: UserId,
         /// The last one delivered; or where the wanted history begins, when the beginning of a chain is missing in it.

@@ -184,7 +184,7 @@ impl Subscriber {
         env.note(format_args!("subscriber {} on {stream}: {event:?}", self.number));
         let Some(journal) = self.run.as_mut().and_then(|run| run.journals.get_mut(stream)) else { return };
         match event {
-            Event::Gap { publisher, after, until } => {
+            Event::Gap { publisher, after, until, .. } => {
                 env.figures.gaps += 1;
                 journal.gaps.push(GapSeen { publisher, after, until, at: env.now });
             }

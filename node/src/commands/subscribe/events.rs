@@ -35,9 +35,13 @@ pub(crate) fn in_words(event: &Event) -> String {
                 "key {key_id}: the one here does not open messages of {publisher}; compare fingerprints with: veilcast key list"
             )
         }
-        Event::Gap { publisher, after, until } => format!(
-            "gap: messages of {publisher} after {}:{} up to {}:{} did not arrive",
-            after.timestamp, after.sequence, until.timestamp, until.sequence
+        Event::Gap { part, publisher, after, until } => format!(
+            "gap: messages of {publisher} in partition {} after {}:{} up to {}:{} did not arrive",
+            part.number(),
+            after.timestamp,
+            after.sequence,
+            until.timestamp,
+            until.sequence
         ),
         Event::ParkedDropped { publisher, dropped } => {
             format!("{} of {publisher} waited too long for a key and were dropped", messages(*dropped))
@@ -88,9 +92,9 @@ pub(crate) fn in_json(event: &Event) -> Value {
             of("unread", *publisher, &more)
         }
         Event::WrongKey { publisher, key_id } => of("wrong_key", *publisher, &json!({ "key_id": key_id.as_str() })),
-        Event::Gap { publisher, after, until } => {
+        Event::Gap { part, publisher, after, until } => {
             let at = |at: &veilcast::wire::MessageRef| json!([at.timestamp.as_millis(), at.sequence]);
-            of("gap", *publisher, &json!({ "after": at(after), "until": at(until) }))
+            of("gap", *publisher, &json!({ "partition": part.number(), "after": at(after), "until": at(until) }))
         }
         Event::ParkedDropped { publisher, dropped } => of("parked_dropped", *publisher, &json!({ "dropped": dropped })),
         Event::NotAPublisher { publisher, refusal } => {
@@ -170,4 +174,25 @@ fn lost(dropped: usize) -> String {
 
 fn messages(count: usize) -> String {
     if count == 1 { "1 message".into() } else { format!("{count} messages") }
+}
+
+#[cfg(test)]
+mod tests {
+    use veilcast::wire::MessageRef;
+    use veilcast::{StreamId, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn a_gap_says_in_which_partition_it_is() {
+        let publisher = UserId::from_bytes([1; 20]);
+        let part = StreamId::of(publisher, "prices").unwrap().part(7).unwrap();
+        let at = |sequence| MessageRef { timestamp: Timestamp::from_millis(1_000), sequence };
+        let gap = Event::Gap { part, publisher, after: at(2), until: at(4) };
+        let told = json!({
+            "event": "gap", "publisher": publisher.to_string(), "partition": 7, "after": [1_000, 2], "until": [1_000, 4],
+        });
+        assert_eq!(in_json(&gap), told);
+        assert!(in_words(&gap).contains("in partition 7 after"), "{}", in_words(&gap));
+    }
 }

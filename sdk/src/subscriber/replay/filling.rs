@@ -124,7 +124,8 @@ impl Replayer {
                 Some(place) => before(place.at),
                 None => before(MessageRef { timestamp: from, sequence: 0 }),
             };
-            step.effects.push(ReplayEffect::Tell(Event::Gap { publisher, after, until }));
+            let part = history.part().clone();
+            step.effects.push(ReplayEffect::Tell(Event::Gap { part, publisher, after, until }));
         }
     }
 }

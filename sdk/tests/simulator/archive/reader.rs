@@ -405,7 +405,7 @@ impl Archive {
     fn told(&mut self, env: &mut Env, number: usize, event: Told) {
         env.note(format_args!("reader {number}: {event:?}"));
         match event {
-            Told::Gap { publisher, after, until } => {
+            Told::Gap { publisher, after, until, .. } => {
                 let gap = GapSeen { publisher, after, until, at: env.now };
                 self.readers[number].run.iter_mut().for_each(|run| run.gaps.push(gap));
             }
