@@ -8,6 +8,7 @@ mod spend;
 use std::sync::Arc;
 
 pub(crate) use catching_up::{subscribers, tell};
+pub(crate) use coins::show as in_coins;
 pub(crate) use failure::ChainFailure;
 pub(crate) use spend::{Purse, agreed};
 use veilcast::key_store::RecordStore;

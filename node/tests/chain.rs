@@ -5,60 +5,14 @@
 #[allow(dead_code, unreachable_pub, reason = "this test uses some of it")]
 mod anvil;
 mod common;
+mod market;
 
 use std::io::Write;
 
-use anvil::Chain;
-use common::{Home, LOCAL, Run, node, subscribed};
+use common::{Home, LOCAL, node, subscribed};
+use market::{Market, USER};
 use serde_json::json;
 use veilcast::UserId;
-
-const USER: &str = "0x00000000000000000000000000000000000000bb";
-const COIN: u128 = 1_000_000_000_000_000_000;
-
-/// A chain, and a seller with an account on it.
-struct Market {
-    chain: Chain,
-    seller: Home,
-}
-
-impl Market {
-    async fn open() -> Self {
-        let (chain, seller) = (Chain::start_now().await, Home::new());
-        chain.give(seller.address().parse().unwrap(), COIN).await;
-        // A chain that stands still cannot be asked, however slow this machine is.
-        chain.rpc("evm_setIntervalMining", json!([1])).await;
-        Self { chain, seller }
-    }
-
-    fn contract(&self) -> String {
-        UserId::from_bytes(self.chain.contract.0).to_string()
-    }
-
-    /// Of the seller, with the contract as the registry.
-    fn run(&self, args: &[&str]) -> Run {
-        let contract = self.contract();
-        self.seller.run(&[args, &["--registry", &contract, "--rpc", &self.chain.url, "--confirmations", "0"]].concat())
-    }
-
-    fn stream(&self) -> String {
-        self.run(&["stream", "create", "prices", "--partitions", "3", "--yes"]).ok()
-    }
-
-    async fn sent(&self) -> u64 {
-        self.chain.transactions(self.seller.address().parse().unwrap()).await
-    }
-
-    /// When a block was made, seconds.
-    async fn time_of(&self, block: u64) -> u64 {
-        let block = self.chain.rpc("eth_getBlockByNumber", json!([format!("{block:#x}"), false])).await;
-        u64::from_str_radix(block["timestamp"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
-    }
-
-    async fn ends(&self, stream: &str) -> u64 {
-        self.chain.entry(&stream.parse().unwrap(), USER.parse().unwrap()).await.subscribe.as_u64()
-    }
-}
 
 #[tokio::test]
 async fn on_a_chain_a_stream_is_made_and_granted_and_revoked_and_each_cost_is_said_before_it_is_sent() {

@@ -6,18 +6,9 @@ mod common;
 
 use std::io::Write;
 
-use browser::Browser;
+use browser::{Browser, log_in, went_well};
 use common::{Daemon, Home, VERBS, curl, end, in_path, subscribed};
 use serde_json::{Value, json};
-
-/// Logs in by keyboard.
-fn log_in(page: &mut Browser, daemon: &Daemon, key: &str) {
-    page.open(&format!("{}/dashboard", daemon.url));
-    page.until("document.activeElement?.id === 'login-key'");
-    page.type_in(key);
-    page.press("Enter");
-    page.until("!document.getElementById('board').hidden");
-}
 
 /// The id of the key in use.
 fn current(home: &Home, stream: &str) -> String {
@@ -30,17 +21,6 @@ fn current(home: &Home, stream: &str) -> String {
 fn fits(page: &mut Browser) {
     let wide = page.value("document.documentElement.scrollWidth - document.documentElement.clientWidth");
     assert_eq!(wide, 0, "{}", page.text("body"));
-}
-
-/// Nothing went wrong, but for so many answers that were meant to be a no; and nobody else was asked for anything.
-fn went_well(page: &Browser, daemon: &Daemon, noes: usize) {
-    let (no, other): (Vec<_>, Vec<_>) =
-        page.faults().into_iter().partition(|fault| fault["params"]["entry"]["source"] == "network");
-    assert!(other.is_empty() && no.len() == noes, "{:#?}", page.faults());
-    for url in page.requests() {
-        let ours = [format!("{}/", daemon.url), "about:".into()];
-        assert!(ours.iter().any(|ours| url.starts_with(ours)), "{url}");
-    }
 }
 
 #[test]

@@ -92,6 +92,7 @@ pub(crate) async fn run(
             hosts: config.gateway.hosts.clone(),
             max_body: ClientConfig::default().max_payload,
             body_timeout: config.gateway.body_timeout.unwrap_or(BODY),
+            streams: config.streams.iter().map(|stream| &stream.id).chain(&config.storage.streams).cloned().collect(),
         },
         journal: gateway::Journal::default(),
         meters: gateway::Meters::default(),

@@ -1,6 +1,7 @@
 // Rotate, rekey, grant and revoke: each in a dialog that first shows what the node says it will do, and to whom.
 
 import { ask, Fault, of } from './api.js';
+import { consent, following, isUnsettled, priced, receipt, send, unsettled, WAITING } from './chain.js';
 import { byId, make, say } from './dom.js';
 import { plural, short } from './format.js';
 
@@ -66,29 +67,44 @@ function lists(told) {
   });
 }
 
-/** Does it; what came of it takes the dialog's place. */
-async function carry(form, done, act) {
+/**
+ * Does it; what came of it takes the dialog's place, or is said where that was closed meanwhile. Of a transaction, `contract` is what
+ * was foretold of it, and `again` foretells it anew.
+ */
+async function carry(form, done, act, { contract = null, again = null } = {}) {
+  const turn = ++latest;
   const fault = form.querySelector('.outcome');
-  const pressed = [...form.querySelectorAll('button, input, select')].filter((one) => !one.disabled);
+  const waiting = form.querySelector('.waiting');
+  const pressed = [...form.querySelectorAll('button, input, select')].filter((one) => !one.disabled && !(contract && one.id === 'cancel'));
   pressed.forEach((one) => { one.disabled = true; });
   say(fault, '');
+  say(waiting, contract ? WAITING : '');
   try {
-    const { title, lines, extra } = await act();
+    show(await act(() => turn === latest), turn, done);
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    if (isUnsettled(contract, error)) return show(unsettled(error), turn, done);
+    if (turn !== latest) return done(`Not done: ${error.message}`);
+    pressed.forEach((one) => { one.disabled = false; });
+    say(waiting, '');
+    say(fault, error.message);
+    if (again && (error.code === 'confirm' || error.code === 'too_dear')) again();
+  }
+}
+
+function show({ title, lines, extra }, turn, done) {
+  if (turn === latest) {
     const close = make('button', { type: 'button', class: 'primary', id: 'done', onclick: () => dialog.close() }, 'Done');
     dialog.replaceChildren(make('h2', { id: 'dialog-title' }, title), ...lines.map((line) => make('p', {}, line)),
       ...(extra ?? []), make('div', { class: 'buttons' }, close));
     close.focus();
-    done(title);
-  } catch (error) {
-    if (!(error instanceof Fault)) throw error;
-    pressed.forEach((one) => { one.disabled = false; });
-    say(fault, error.message);
   }
+  done(title);
 }
 
 function form(content, submit) {
   const made = make('form', { onsubmit: (event) => { event.preventDefault(); submit(made); } }, content,
-    make('p', { class: 'fault outcome', role: 'alert' }));
+    make('p', { class: 'quiet waiting', role: 'status' }), make('p', { class: 'fault outcome', role: 'alert' }));
   made.append(made.querySelector('.buttons'));
   return made;
 }
@@ -151,6 +167,7 @@ export function grant(stream, done, user = '') {
     const at = new Date(until.value).getTime();
     return Number.isNaN(at) ? null : { until: String(at) };
   };
+  let contract = null;
   const look = async () => {
     date.hidden = lasting.value !== 'until';
     go.disabled = true;
@@ -161,21 +178,30 @@ export function grant(stream, done, user = '') {
       return;
     }
     const told = await foresee(place, stream, { act: 'grant', user: who.value.trim(), ...chosen });
-    if (told) go.disabled = Boolean(told.refused);
+    if (!told) return;
+    contract = told.contract ?? null;
+    say(go, priced('Grant', contract));
+    go.disabled = Boolean(told.refused);
   };
   for (const one of [who, lasting, until]) one.addEventListener('input', look);
   open('Grant', form([
     make('div', { class: 'field' }, make('label', { for: 'grant-user' }, 'Subscriber'), who),
     make('div', { class: 'field' }, make('label', { for: 'grant-for' }, 'Paid time'), lasting), date, place, row,
-  ], (made) => carry(made, done, async () => granted(await ask(of(stream, 'permissions'),
-    { method: 'POST', body: { user: who.value.trim(), permission: 'subscribe', ...period() } })))));
+  ], (made) => carry(made, done, async (isShown) => {
+    const body = { user: who.value.trim(), permission: 'subscribe', ...period(), ...consent(contract) };
+    return granted(stream, await send(contract, of(stream, 'permissions'), { method: 'POST', body }), contract, isShown);
+  }, { contract, again: look })));
   (user ? lasting : who).focus();
   look();
 }
 
-function granted(told) {
-  const lines = [`${short(told.user)} may read.`];
-  if (!told.grant) return { title: 'Granted', lines };
+function granted(stream, told, contract, isShown) {
+  const lines = [contract ? `The grant of ${short(told.user)} is on the contract.` : `${short(told.user)} may read.`, ...receipt(told, contract)];
+  if (!told.grant) {
+    // The contract has whole seconds.
+    const counts = (row) => ['active', 'denied'].includes(row.status) && Math.abs((row.until ?? 0) - (told.until ?? 0)) < 1000;
+    return { title: 'Granted', lines, extra: following(stream, told, { contract, isShown, counts, words: 'The grant counts now.' }) };
+  }
   const proof = make('textarea', { readonly: true, rows: '5', 'aria-label': 'The stream record and the grant', onfocus: (event) => event.target.select() });
   proof.value = [told.record, told.grant].filter(Boolean).join('\n');
   lines.push('The subscriber shows these lines, that you signed, to whoever publishes:');
@@ -186,12 +212,27 @@ export async function revoke(stream, user, done) {
   const place = prediction();
   const { go, row, cancel } = buttons('Take back');
   go.classList.add('danger');
-  open('Take back', make('p', {}, make('code', {}, user)), form([place, row], (made) => carry(made, done, async () => {
-    const told = await ask(of(stream, 'permissions', user), { method: 'DELETE' });
-    const proof = told.record ? [make('textarea', { readonly: true, rows: '4', 'aria-label': 'The new stream record' }, told.record)] : [];
-    return { title: 'Taken back', lines: [`${short(user)} gets no further key.`], extra: proof };
-  })));
+  let contract = null;
+  const look = async () => {
+    go.disabled = true;
+    const told = await foresee(place, stream, { act: 'revoke', user });
+    if (!told) return;
+    contract = told.contract ?? null;
+    say(go, priced('Take back', contract));
+    ready(go, !told.refused);
+  };
+  open('Take back', make('p', {}, make('code', {}, user)), form([place, row], (made) => carry(made, done, async (isShown) => {
+    const path = `${of(stream, 'permissions', user)}${contract ? `?${new URLSearchParams(consent(contract))}` : ''}`;
+    return takenBack(stream, await send(contract, path, { method: 'DELETE' }), contract, isShown);
+  }, { contract, again: look })));
   cancel.focus();
-  const told = await foresee(place, stream, { act: 'revoke', user });
-  if (told) ready(go, !told.refused);
+  look();
+}
+
+function takenBack(stream, told, contract, isShown) {
+  const lines = [`${short(told.user)} gets no further key${contract ? ' once this node sees it' : ''}.`, ...receipt(told, contract)];
+  const proof = told.record ? [make('textarea', { readonly: true, rows: '4', 'aria-label': 'The new stream record' }, told.record)] : [];
+  const counts = (row) => row.status !== 'active' && row.status !== 'not_yet';
+  const seen = following(stream, told, { contract, isShown, counts, words: 'It is taken back: they are given no key any more.' });
+  return { title: 'Taken back', lines, extra: [...proof, ...seen] };
 }

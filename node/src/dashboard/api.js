@@ -19,8 +19,8 @@ export const apiKey = {
   forget: () => sessionStorage.removeItem(PLACE),
 };
 
-/** The answer, of JSON. */
-export async function ask(path, { method = 'GET', body, key = apiKey.get() } = {}) {
+/** The answer, of JSON, within so many milliseconds. */
+export async function ask(path, { method = 'GET', body, key = apiKey.get(), patience = PATIENCE } = {}) {
   if (!/^[\x21-\x7e]+$/.test(key ?? '')) throw new Fault(401, 'unauthorized', 'That cannot be an API key.');
   const headers = { Accept: 'application/json', Authorization: `Bearer ${key}` };
   if (body !== undefined) headers['Content-Type'] = 'application/json';
@@ -28,7 +28,7 @@ export async function ask(path, { method = 'GET', body, key = apiKey.get() } = {
   try {
     response = await fetch(path, {
       method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: 'no-store',
-      credentials: 'omit', redirect: 'error', referrerPolicy: 'no-referrer', signal: AbortSignal.timeout(PATIENCE),
+      credentials: 'omit', redirect: 'error', referrerPolicy: 'no-referrer', signal: AbortSignal.timeout(patience),
     });
   } catch {
     throw new Fault(0, 'no_answer', 'The node does not answer.');

@@ -21,12 +21,13 @@ macro_rules! script {
     };
 }
 
-const FILES: [File; 9] = [
+const FILES: [File; 10] = [
     File { name: "style.css", kind: "text/css; charset=utf-8", text: include_str!("style.css") },
     File { name: "icon.svg", kind: "image/svg+xml", text: include_str!("icon.svg") },
     script!("acts.js"),
     script!("api.js"),
     script!("app.js"),
+    script!("chain.js"),
     script!("dom.js"),
     script!("figures.js"),
     script!("format.js"),

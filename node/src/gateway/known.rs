@@ -1,13 +1,15 @@
 //! Whether what a path names is there: a stream or partition that was mistyped is told as such, before anything is made for it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use veilcast::StreamId;
+use veilcast::key_ring::RingPrefix;
+use veilcast::key_store::KeyStore;
 use veilcast::stream::MAX_PARTITIONS;
+use veilcast::{StreamId, UserId};
 
-use super::Gateway;
 use super::error::ApiError;
+use super::{Gateway, Shared};
 
 /// Streams that are remembered at most; beyond, all are asked for anew.
 const MOST: usize = 10_000;
@@ -28,6 +30,24 @@ impl Known {
         }
         known.insert(stream.clone());
     }
+}
+
+/// Streams that this node was told of, where a contract decides, which has no list of an owner's streams: those whose subscribers it
+/// lists, and those in its config file.
+pub(super) fn named_here(shared: &Shared) -> BTreeSet<StreamId> {
+    let watched = shared.readiness.contract.as_ref().map(|contract| contract.watched()).unwrap_or_default();
+    watched.into_iter().chain(shared.settings.streams.iter().cloned()).collect()
+}
+
+/// Streams that there are keys of here, made by publishers whom `by` picks.
+///
+/// # Errors
+/// 500 when the store fails.
+pub(super) fn with_keys(shared: &Shared, by: impl Fn(UserId) -> bool) -> Result<BTreeSet<StreamId>, ApiError> {
+    let scopes = shared.store.scopes().map_err(ApiError::internal)?;
+    let picked = scopes.iter().filter(|scope| RingPrefix::of_scope(scope).is_none());
+    let picked = picked.filter(|scope| by(UserId::from_bytes(*scope.publisher())));
+    Ok(picked.filter_map(|scope| StreamId::new(scope.stream()).ok()).collect())
 }
 
 /// # Errors

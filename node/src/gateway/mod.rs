@@ -10,6 +10,7 @@
 mod admin;
 mod body;
 mod caller;
+mod contract_streams;
 mod crowd;
 mod dashboard;
 mod error;
@@ -45,9 +46,9 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-use veilcast::Identity;
 use veilcast::client::Client;
 use veilcast::key_store::SledKeyStore;
+use veilcast::{Identity, StreamId};
 
 pub(crate) use self::caller::Caller;
 pub(crate) use self::crowd::{Bounds, Crowd};
@@ -97,7 +98,7 @@ pub(crate) struct Shared {
     pub(crate) work: TaskTracker,
 }
 
-/// Bounds of what a request may be.
+/// Bounds of what a request may be, and what else the config file says.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Names it may be asked by, beside `localhost` and IP addresses.
@@ -106,6 +107,8 @@ pub(crate) struct Settings {
     pub(crate) max_body: usize,
     /// How long a body may take.
     pub(crate) body_timeout: Duration,
+    /// Streams that the config file names.
+    pub(crate) streams: Vec<StreamId>,
 }
 
 impl std::ops::Deref for Gateway {

@@ -3,7 +3,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use veilcast::permission::ethereum::Action;
@@ -179,10 +178,4 @@ fn user(text: &str) -> Result<UserId, ApiError> {
 
 fn permission(text: Option<&str>) -> Result<Option<Permission>, ApiError> {
     text.map(str::parse).transpose().map_err(|error: String| ApiError::bad(error))
-}
-
-/// That a contract decides, which has no list of streams and no forecast of its own.
-pub(super) fn on_chain() -> ApiError {
-    let message = "a contract decides here, and this is not done with it over HTTP: use the command line";
-    ApiError::new(StatusCode::NOT_IMPLEMENTED, "on_chain", message)
 }

@@ -2,19 +2,21 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use veilcast::client::StreamOptions;
+use veilcast::client::{Client, ClientError, StreamOptions};
+use veilcast::exchange::HistoryPolicy;
 use veilcast::permission::StreamSettings;
 use veilcast::publisher::{Every, KeyPolicy};
 use veilcast::{Period, Permission, StreamId, UserId};
 
-use super::Gateway;
 use super::body::Sent;
 use super::caller::Caller;
 use super::error::ApiError;
-use super::permissions::on_chain;
 use super::routes::Routes;
+use super::spending::Consent;
+use super::{Gateway, contract_streams};
 use crate::api_key::Verb;
 use crate::args::{Kept, Registry, parse_history, parse_rhythm};
 use crate::commands::stream::own;
@@ -37,7 +39,7 @@ async fn list(State(gateway): State<Gateway>, caller: Caller) -> Result<Json<Val
             let grants = client.signed_grants().clone();
             gateway.on_disk(move |_| grants.streams()).await?.map_err(ApiError::internal)?
         }
-        Registry::Chain(_) => return Err(on_chain()),
+        Registry::Chain(_) => return contract_streams::list(&gateway, &caller).await.map(Json),
     };
     let mut streams = Vec::new();
     for stream in known.iter().filter(|stream| caller.covers(stream)) {
@@ -66,14 +68,64 @@ struct New {
     rotate_every: Option<String>,
     rekey_every: Option<String>,
     history: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    confirm: bool,
+    max_cost_wei: Option<String>,
+}
+
+/// What is kept of a stream here, whoever decides; nothing is changed that is not given.
+pub(super) struct Settings {
+    rotate_every: Option<Every>,
+    rekey_every: Option<Every>,
+    history: Option<HistoryPolicy>,
+}
+
+impl New {
+    fn settings(&self) -> Result<Settings, ApiError> {
+        let (rotate_every, rekey_every) = (every(self.rotate_every.as_deref())?, every(self.rekey_every.as_deref())?);
+        let history = self.history.as_deref().map(parse_history).transpose().map_err(ApiError::bad)?;
+        Ok(Settings { rotate_every, rekey_every, history })
+    }
+
+    fn consent(&self) -> Result<Consent, ApiError> {
+        Consent::new(self.dry_run, self.confirm, self.max_cost_wei.as_deref())
+    }
+}
+
+/// Keeps them, and tells what counts from now on.
+///
+/// # Errors
+/// 500 when the store fails.
+pub(super) async fn keep(
+    client: &Client,
+    stream: &StreamId,
+    settings: Settings,
+    told: &mut Value,
+) -> Result<(), ClientError> {
+    let Settings { rotate_every, rekey_every, history } = settings;
+    if let Some(history) = history {
+        client.set_history(stream, history).await?;
+    }
+    let kept = client.key_policy(stream).await?;
+    let policy = KeyPolicy {
+        rotate_every: rotate_every.unwrap_or(kept.rotate_every),
+        rekey_every: rekey_every.unwrap_or(kept.rekey_every),
+    };
+    if rotate_every.is_some() || rekey_every.is_some() {
+        client.set_key_policy(stream, policy).await?;
+    }
+    told["history"] = history::word(client.history(stream).await?).into();
+    told["key_policy"] = rhythm::in_json(policy);
+    Ok(())
 }
 
 async fn create(State(gateway): State<Gateway>, caller: Caller, sent: Sent) -> Result<Json<Value>, ApiError> {
     caller.may_here(Verb::Admin)?;
     let new: New = sent.json(&gateway, &caller).await?;
     let (publishers, storage) = (users(&new.publishers)?, users(&new.storage)?);
-    let (rotate_every, rekey_every) = (every(new.rotate_every.as_deref())?, every(new.rekey_every.as_deref())?);
-    let told_history = new.history.as_deref().map(parse_history).transpose().map_err(ApiError::bad)?;
+    let (settings, consent) = (new.settings()?, new.consent()?);
     let (partitions, public) = (new.partitions.unwrap_or(1), new.public);
     if !(1..=veilcast::stream::MAX_PARTITIONS).contains(&partitions) {
         return Err(ApiError::bad("a stream has 1 to 100 partitions"));
@@ -81,8 +133,14 @@ async fn create(State(gateway): State<Gateway>, caller: Caller, sent: Sent) -> R
     let (client, registry) = (gateway.client.clone(), gateway.registry);
     let path = path(client.user(), &new.path)?;
     if matches!(registry, Registry::Chain(_)) {
-        return Err(on_chain());
+        if public || !publishers.is_empty() || !storage.is_empty() {
+            return Err(one_transaction());
+        }
+        let (stream, door) = (StreamId::of(client.user(), &path)?, gateway.clone());
+        let making = async move { contract_streams::create(&door, stream, partitions, settings, consent).await };
+        return Ok(Json(gateway.finish(making).await??));
     }
+    consent.must_not_be_dry()?;
     if !storage.is_empty() && matches!(registry, Registry::Kept(Kept::Local)) {
         return Err(ApiError::bad("storage nodes are named in records that owners sign, with the registry grants"));
     }
@@ -101,24 +159,18 @@ async fn create(State(gateway): State<Gateway>, caller: Caller, sent: Sent) -> R
                 stream
             }
         };
-        if let Some(history) = told_history {
-            client.set_history(&stream, history).await?;
-        }
-        let kept = client.key_policy(&stream).await?;
-        let policy = KeyPolicy {
-            rotate_every: rotate_every.unwrap_or(kept.rotate_every),
-            rekey_every: rekey_every.unwrap_or(kept.rekey_every),
-        };
-        if rotate_every.is_some() || rekey_every.is_some() {
-            client.set_key_policy(&stream, policy).await?;
-        }
-        let history = history::word(client.history(&stream).await?);
-        Ok::<_, veilcast::ClientError>(json!({
-            "id": stream.as_str(), "partitions": partitions, "public": public,
-            "history": history, "key_policy": rhythm::in_json(policy),
-        }))
+        let mut told = json!({ "id": stream.as_str(), "partitions": partitions, "public": public });
+        keep(&client, &stream, settings, &mut told).await?;
+        Ok::<_, ClientError>(told)
     });
     Ok(Json(made.await??))
+}
+
+/// Whoever agreed to one transaction agreed to no further one.
+fn one_transaction() -> ApiError {
+    let message = "with a contract one request is one transaction, and this one makes the stream: who else may publish is said by POST \
+        /streams/{id}/permissions, who may read everything by veilcast stream set, and storage nodes are named with the registry grants";
+    ApiError::new(StatusCode::BAD_REQUEST, "one_transaction", message)
 }
 
 /// As the command line understands one: a path, or the whole id of a stream of one's own.

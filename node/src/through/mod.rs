@@ -164,7 +164,7 @@ async fn keys_of_applications(
 #[cfg(unix)]
 async fn create(args: &CreateArgs, link: &mut link::Link, output: Output<'_>) -> Result<(), Failure> {
     let addresses = |users: &[veilcast::UserId]| users.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let new = json!({
+    let mut new = json!({
         "path": args.path,
         "partitions": args.partitions,
         "public": args.public,
@@ -174,7 +174,14 @@ async fn create(args: &CreateArgs, link: &mut link::Link, output: Output<'_>) ->
         "rekey_every": args.rhythm.rekey_every.map(crate::args::rhythm_text),
         "history": args.history.map(history::word),
     });
-    let made = link.post("/streams", &new).await?;
+    let made = match link.post("/streams", &new).await {
+        Err(told) if told.costs_gas() => {
+            may_cost(&told, args.spend, output).await?;
+            new["confirm"] = true.into();
+            link.post("/streams", &new).await?
+        }
+        made => made?,
+    };
     output.result(made["id"].as_str().unwrap_or_default(), &made)
 }
 
@@ -339,7 +346,7 @@ impl ThroughError {
                 Exit::Usage
             }
             Self::Refused { code, .. } if code == "not_permitted" => Exit::Refused,
-            Self::Refused { code, .. } if code == "bad_request" => Exit::Usage,
+            Self::Refused { code, .. } if code == "bad_request" || code == "one_transaction" => Exit::Usage,
             _ => Exit::Failed,
         }
     }
@@ -372,7 +379,7 @@ fn hint(code: &str) -> &'static str {
         "too_dear" => "wait until gas is cheaper, or ask another endpoint",
         "contract_refuses" => "check the stream id and that this identity may change it (veilcast identity show)",
         "pending" => "look for it with a block explorer before you do the same again",
-        "on_chain" => "name the contract with --registry",
+        "one_transaction" => "name the contract with --registry, which does one after the other",
         "too_many_connections" => "wait until one of them has ended, or end one, and run this again",
         "no_command" => "see to it, or stop it and run this again",
         _ => "see what the veilcast that runs there logs",

@@ -1,4 +1,5 @@
 //! A real Chromium without a window, driven over its DevTools protocol (<https://chromedevtools.github.io/devtools-protocol/>).
+#![allow(dead_code, reason = "each test file uses some of it")]
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::{Message, WebSocket, client};
+
+use super::common::Daemon;
 
 /// Longer than anything here takes, also on a busy machine.
 const LONG: Duration = Duration::from_secs(180);
@@ -190,6 +193,26 @@ impl Browser {
     pub fn requests(&self) -> Vec<String> {
         let sent = self.events.iter().filter(|event| event["method"] == "Network.requestWillBeSent");
         sent.filter_map(|event| event["params"]["request"]["url"].as_str().map(str::to_owned)).collect()
+    }
+}
+
+/// Logs in by keyboard.
+pub fn log_in(page: &mut Browser, daemon: &Daemon, key: &str) {
+    page.open(&format!("{}/dashboard", daemon.url));
+    page.until("document.activeElement?.id === 'login-key'");
+    page.type_in(key);
+    page.press("Enter");
+    page.until("!document.getElementById('board').hidden");
+}
+
+/// Nothing went wrong, but for so many answers that were meant to be a no; and nobody else was asked for anything.
+pub fn went_well(page: &Browser, daemon: &Daemon, noes: usize) {
+    let (no, other): (Vec<_>, Vec<_>) =
+        page.faults().into_iter().partition(|fault| fault["params"]["entry"]["source"] == "network");
+    assert!(other.is_empty() && no.len() == noes, "{:#?}", page.faults());
+    for url in page.requests() {
+        let ours = [format!("{}/", daemon.url), "about:".into()];
+        assert!(ours.iter().any(|ours| url.starts_with(ours)), "{url}");
     }
 }
 

@@ -94,6 +94,25 @@ async fn a_quote_tells_the_most_it_costs_before_anything_is_sent() {
 }
 
 #[tokio::test]
+async fn what_was_agreed_to_holds_while_it_still_buys_the_gas_and_is_never_exceeded() {
+    let (_chain, registry) = market().await;
+    let account = registry.account(seller());
+    let quote = account.quote(create("s")).await.unwrap();
+    let (total, fee) = (quote.total(), quote.max_fee_per_gas());
+    assert_eq!(quote.clone().at_most(total).unwrap().total(), total);
+    assert_eq!(quote.clone().at_most(u128::MAX).unwrap().total(), total);
+    match quote.clone().at_most(total / 3) {
+        Err(WriteError::TooDear { cost, limit }) => assert_eq!((cost, limit), (total, total / 3)),
+        other => panic!("{other:?}"),
+    }
+    let agreed = total / 10 * 9;
+    let lower = quote.at_most(agreed).unwrap();
+    assert!(lower.total() <= agreed && lower.max_fee_per_gas() < fee, "{lower:?}");
+    let receipt = lower.send().await.unwrap().receipt().await.unwrap();
+    assert!(receipt.cost <= agreed, "{receipt:?}");
+}
+
+#[tokio::test]
 async fn writes_at_once_have_a_number_each_and_all_take_effect() {
     let (chain, registry) = market().await;
     done(&registry.account(seller()), create("s")).await;

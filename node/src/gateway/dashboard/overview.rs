@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use veilcast::StreamId;
 use veilcast::client::Multiaddr;
-use veilcast::key_store::KeyStore;
 
 use super::super::caller::Caller;
 use super::super::error::ApiError;
+use super::super::known::{named_here, with_keys};
 use super::super::{Gateway, Shared};
 use super::alerts::{Disk, Facts, alerts};
 use super::figures::Figures;
@@ -194,12 +194,10 @@ fn ids(shared: &Shared, registry: Registry) -> Result<Vec<StreamId>, ApiError> {
         Registry::Kept(Kept::Grants) => {
             shared.client.signed_grants().streams().map_err(ApiError::internal)?.into_iter().collect()
         }
-        Registry::Chain(_) => BTreeSet::new(),
+        Registry::Chain(_) => named_here(shared),
     };
     let me = shared.client.user();
-    let scopes = shared.store.scopes().map_err(ApiError::internal)?;
-    let own = scopes.iter().filter(|scope| scope.publisher() == me.as_bytes());
-    ids.extend(own.filter_map(|scope| StreamId::new(scope.stream()).ok()));
+    ids.extend(with_keys(shared, |publisher| publisher == me)?);
     Ok(ids.into_iter().collect())
 }
 

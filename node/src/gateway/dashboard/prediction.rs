@@ -6,6 +6,7 @@ use veilcast::exchange::HistoryPolicy;
 use veilcast::permission::Subscriber;
 use veilcast::{Period, Refusal, Timestamp, UserId};
 
+use super::super::spending::Foreseen;
 use crate::commands::history;
 use crate::times;
 
@@ -25,6 +26,8 @@ pub(super) struct Prediction {
     will_ask: Vec<UserId>,
     shut_out: Vec<(UserId, Refusal)>,
     ended: Vec<UserId>,
+    /// The contract that decides, and what the transaction may cost.
+    contract: Option<Value>,
 }
 
 /// What a grant or its end goes by.
@@ -37,6 +40,10 @@ pub(super) struct Standing<'a> {
     pub(super) history: HistoryPolicy,
     /// Grants are signed by the owner and carried by those who hold them.
     pub(super) signed: bool,
+    /// Blocks on top of the one whose grants count, where a contract decides.
+    pub(super) confirmations: Option<u64>,
+    /// Why it is not sure that the list has everything they hold.
+    pub(super) unsure: Option<String>,
 }
 
 impl Prediction {
@@ -58,7 +65,28 @@ impl Prediction {
             "will_ask": users(&self.will_ask),
             "shut_out": { "count": self.shut_out.len(), "users": shut_out },
             "ended": users(&self.ended),
+            "contract": self.contract,
         })
+    }
+
+    /// Whether it would be done as it stands.
+    pub(super) const fn is_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// As a transaction of this node's identity.
+    pub(super) fn by_transaction(mut self, foreseen: Foreseen) -> Self {
+        let Foreseen { costs, refused, json } = foreseen;
+        if let Some(costs) = costs {
+            self.says.push(format!("It is a transaction of this node's account, and its gas costs at most {costs}."));
+        }
+        Self { refused: self.refused.or(refused), contract: Some(json), ..self }
+    }
+
+    /// What needs nobody's leave but this node's.
+    pub(super) fn without_gas(mut self) -> Self {
+        self.says.push("It costs no gas: keys are no business of the contract's.".into());
+        self
     }
 
     fn of(forecast: UpdateForecast) -> Self {
@@ -152,11 +180,21 @@ pub(super) fn grant(user: UserId, period: Period, standing: &Standing<'_>) -> Pr
         if shorter && !standing.signed {
             says.push("Their time becomes shorter than it is.".into());
         }
+    } else if let Some(why) = &standing.unsure {
+        says.push(format!("What they hold now cannot be told: {why}. This takes its place."));
     } else {
         says.push(format!("They ask for keys themselves, and are given {}.", history::in_words(standing.history)));
     }
     if standing.is_out {
         says.push("They are on this publisher's deny list, or not on its allow list: until that is changed they are given no key.".into());
+    }
+    match standing.confirmations {
+        Some(0) => says.push("It counts as soon as the transaction is in a block.".into()),
+        Some(blocks) => says.push(format!(
+            "It counts once the transaction is in a block and {} on top of it.",
+            count(usize::try_from(blocks).unwrap_or(usize::MAX), "more lies", "more lie")
+        )),
+        None => {}
     }
     if standing.signed {
         says.push("You sign it: they need the lines that are shown afterwards.".into());
@@ -164,15 +202,23 @@ pub(super) fn grant(user: UserId, period: Period, standing: &Standing<'_>) -> Pr
     Prediction { says, ..Prediction::default() }
 }
 
-/// Taking it back.
-pub(super) fn revoke(user: UserId, forecast: UpdateForecast, standing: &Standing<'_>) -> Prediction {
-    let Some(held) = held(user, standing) else {
-        return Prediction::refused("They hold no grant that could be taken back.");
+/// Taking it back. Without a forecast it is not told who is sent another key.
+pub(super) fn revoke(user: UserId, forecast: Option<UpdateForecast>, standing: &Standing<'_>) -> Prediction {
+    let mut says = match (held(user, standing), &standing.unsure) {
+        (Some(held), _) => {
+            let end = held.grant.ends().map(times::show);
+            let until = end.map_or_else(|| "without an end".to_owned(), |end| format!("until {end}"));
+            vec![format!("They paid for reading {until}. Taken back, they are given no key any more.")]
+        }
+        (None, Some(why)) => {
+            vec![format!("What they hold now cannot be told: {why}. Taken back, they are given no key any more.")]
+        }
+        (None, None) => return Prediction::refused("They hold no grant that could be taken back."),
     };
-    let until =
-        held.grant.ends().map_or_else(|| "without an end".to_owned(), |end| format!("until {}", times::show(end)));
-    let mut says = vec![format!("They paid for reading {until}. Taken back, they are given no key any more.")];
-    let mut others = forecast;
+    let Some(mut others) = forecast else {
+        says.push("Who else is sent another key cannot be told now.".into());
+        return Prediction { says, ..Prediction::default() };
+    };
     let had_key = others.reads_on.contains(&user);
     others.reads_on.retain(|other| *other != user);
     others.will_ask.retain(|other| *other != user);
@@ -181,9 +227,11 @@ pub(super) fn revoke(user: UserId, forecast: UpdateForecast, standing: &Standing
     } else if had_key || !others.is_first {
         let rest = others.reads_on.len();
         let others = count(rest, "other subscriber is sent the new one", "other subscribers are sent the new one");
-        says.push(format!(
-            "The key is changed within about a second, whether or not something is published; {others}."
-        ));
+        let when = match standing.confirmations {
+            Some(_) => "within a few seconds of the transaction's block",
+            None => "within about a second",
+        };
+        says.push(format!("The key is changed {when}, whether or not something is published; {others}."));
     }
     if had_key {
         says.push("What they were given keys for up to now stays readable to them.".into());
@@ -267,7 +315,8 @@ mod tests {
     }
 
     fn standing(listed: &[Subscriber]) -> Standing<'_> {
-        Standing { now: NOW, listed, is_out: false, history: HistoryPolicy::All, signed: false }
+        let (confirmations, unsure) = (None, None);
+        Standing { now: NOW, listed, is_out: false, history: HistoryPolicy::All, signed: false, confirmations, unsure }
     }
 
     #[test]
@@ -337,15 +386,39 @@ mod tests {
     #[test]
     fn taking_back_says_who_is_sent_a_new_key_and_that_nothing_is_there_to_take_back() {
         let listed = [until(1, NOW), until(2, Timestamp::from_secs(1))];
-        let told = revoke(user(1), forecast(|it| it.reads_on = users(1..4)), &standing(&listed));
+        let told = revoke(user(1), Some(forecast(|it| it.reads_on = users(1..4))), &standing(&listed));
         assert!(
             told.says.iter().any(|line| line.contains("2 other subscribers are sent the new one")),
             "{:?}",
             told.says
         );
         assert_eq!(told.reads_on, users(2..4));
-        let over = revoke(user(2), forecast(|_| {}), &standing(&listed));
+        let over = revoke(user(2), Some(forecast(|_| {})), &standing(&listed));
         assert!(over.refused.is_some());
+    }
+
+    #[test]
+    fn on_a_contract_it_is_told_what_it_costs_when_it_counts_and_what_is_not_known() {
+        let listed = [until(1, NOW)];
+        let on_chain = |confirmations| Standing { confirmations: Some(confirmations), ..standing(&listed) };
+        let foreseen = |refused: Option<&str>| Foreseen {
+            costs: Some("0.002 POL".into()),
+            refused: refused.map(str::to_owned),
+            json: json!({ "registry": "polygon" }),
+        };
+        let given = grant(user(2), Period::ALWAYS, &on_chain(12)).by_transaction(foreseen(None));
+        assert!(given.says.iter().any(|line| line.contains("12 more lie on top")), "{:?}", given.says);
+        assert!(given.says.iter().any(|line| line.contains("gas costs at most 0.002 POL")), "{:?}", given.says);
+        assert_eq!(given.in_json("s", "grant")["contract"]["registry"], "polygon");
+        let at_once = grant(user(2), Period::ALWAYS, &on_chain(0)).by_transaction(foreseen(Some("It may not.")));
+        assert!(at_once.says.iter().any(|line| line.contains("as soon as")), "{:?}", at_once.says);
+        assert_eq!(at_once.refused.as_deref(), Some("It may not."));
+
+        let unsure = Standing { unsure: Some("not all is read".into()), ..on_chain(12) };
+        let taken = revoke(user(2), None, &unsure);
+        assert!(!taken.is_refused() && taken.says[0].contains("cannot be told: not all is read"), "{:?}", taken.says);
+        let taken = revoke(user(1), Some(forecast(|it| it.reads_on = users(1..4))), &on_chain(12));
+        assert!(taken.says.iter().any(|line| line.contains("of the transaction's block")), "{:?}", taken.says);
     }
 
     #[test]

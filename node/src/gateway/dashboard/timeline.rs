@@ -43,7 +43,25 @@ pub(super) async fn timeline(
     }
     let keys = told(keys(&gateway, &caller, &stream).await);
     let subscribers = told(grants(&gateway, &caller, &stream, &what.find.unwrap_or_default()).await);
-    Ok(Json(json!({ "stream": stream.as_str(), "now": now().as_millis(), "keys": keys, "subscribers": subscribers })))
+    Ok(Json(json!({
+        "stream": stream.as_str(),
+        "now": now().as_millis(),
+        "keys": keys,
+        "subscribers": subscribers,
+        "contract": contract(&gateway),
+    })))
+}
+
+/// How far the events of the contract are read that decides, where one does: subscribers are as of that block.
+fn contract(gateway: &Gateway) -> Option<Value> {
+    let contract = gateway.readiness.contract.as_ref()?;
+    let progress = contract.progress()?;
+    Some(json!({
+        "block": progress.at,
+        "head": progress.head,
+        "caught_up": progress.is_caught_up,
+        "confirmations": contract.confirmations(),
+    }))
 }
 
 /// Where one half cannot be told, why.

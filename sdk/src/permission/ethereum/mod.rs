@@ -232,6 +232,17 @@ impl EthereumRegistry {
         }
     }
 
+    /// Streams whose subscribers are listed, of earlier runs on the same store, too: at most 4096, and nothing where the contract is not
+    /// [followed](Self::follow). The contract itself has no list of streams.
+    pub fn watched(&self) -> Vec<StreamId> {
+        self.follower.as_ref().map(Follower::watched).unwrap_or_default()
+    }
+
+    /// How many blocks lie on top of the one whose grants count.
+    pub const fn confirmations(&self) -> u64 {
+        self.config.confirmations
+    }
+
     /// How far the contract's events were read; `None` where it is not [followed](Self::follow).
     pub fn progress(&self) -> Option<Progress> {
         self.follower.as_ref().map(Follower::progress)

@@ -133,6 +133,11 @@ impl Board {
         waiting.map(|(stream, _)| stream.clone()).collect()
     }
 
+    /// Streams that have a list, or will have one.
+    pub(super) fn wanted(&self) -> Vec<StreamId> {
+        self.slots.iter().map(|(stream, _)| stream.clone()).collect()
+    }
+
     /// Streams that have a list.
     pub(super) fn listed(&self) -> Vec<StreamId> {
         let listed = self.slots.iter().filter(|(_, slot)| slot.is_followed && slot.listing.is_some());

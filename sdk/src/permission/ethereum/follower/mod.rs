@@ -207,6 +207,11 @@ impl Follower {
         board.known(stream)?.public_until(now)
     }
 
+    /// Streams that are listed.
+    pub(super) fn watched(&self) -> Vec<StreamId> {
+        self.shared.board().wanted()
+    }
+
     /// A number that changes whenever an answer may have changed for a reason other than time.
     pub(super) fn changes(&self) -> u64 {
         self.shared.board().changes()

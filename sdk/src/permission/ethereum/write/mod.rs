@@ -52,6 +52,8 @@ pub struct Quote<'a> {
     call: Bytes,
     chain_id: u64,
     gas_limit: u64,
+    /// What gas cost when it was asked, wei.
+    base_fee: u128,
     max_fee_per_gas: u128,
     priority_fee_per_gas: u128,
     balance: u128,
@@ -108,6 +110,7 @@ impl<'a> Account<'a> {
             call,
             chain_id,
             gas_limit: gas.saturating_mul(MARGIN) / (MARGIN - 1),
+            base_fee,
             // The base fee rises by at most an eighth from block to block: this lasts for five full ones.
             max_fee_per_gas: base_fee.saturating_mul(2).saturating_add(priority_fee),
             priority_fee_per_gas: priority_fee,
@@ -171,6 +174,24 @@ impl<'a> Quote<'a> {
     /// What the account has, wei.
     pub fn balance(&self) -> u128 {
         self.balance
+    }
+
+    /// The same for `limit` wei at most. A quote has room for a price of gas that doubles, so that one agreed to a while ago holds though
+    /// the price rose since: what is left must last for the next block.
+    ///
+    /// # Errors
+    /// [`WriteError::TooDear`]: it does not.
+    pub fn at_most(self, limit: u128) -> Result<Self, WriteError> {
+        let cost = self.total();
+        if cost <= limit {
+            return Ok(self);
+        }
+        let max_fee_per_gas = limit / u128::from(self.gas_limit.max(1));
+        let needed = self.base_fee.saturating_add(self.base_fee / 8).saturating_add(self.priority_fee_per_gas);
+        if max_fee_per_gas < needed {
+            return Err(WriteError::TooDear { cost, limit });
+        }
+        Ok(Self { max_fee_per_gas, ..self })
     }
 
     /// Signs the transaction and hands it to a node. Dropping the future may or may not keep it from being sent.
