@@ -226,7 +226,7 @@ mod tests {
         fn check(command: &clap::Command) {
             for arg in command.get_arguments().filter(|arg| arg.get_help_heading() == Some(registry::CHAIN)) {
                 let name = arg.get_id().as_str();
-                let known = ["rpc", "agree", "confirmations", "from_block", "yes"];
+                let known = ["rpc", "chain_id", "agree", "confirmations", "from_block", "yes"];
                 assert!(known.contains(&name), "{}: {name}", command.get_name());
             }
             command.get_subcommands().for_each(check);

@@ -22,6 +22,13 @@ pub(crate) fn open(deployment: Deployment, args: &ChainArgs) -> Result<EthereumR
     if args.rpc.is_empty() {
         return Err(ChainFailure::NoEndpoint { deployment });
     }
+    let deployment = match (deployment.chain_id(), args.chain_id) {
+        (Some(known), Some(given)) if known != given => {
+            return Err(ChainFailure::OtherChain { deployment, known, given });
+        }
+        (None, Some(given)) => deployment.on_chain(given),
+        _ => deployment,
+    };
     let mut config = ChainConfig::default();
     config.agreement = args.agree.unwrap_or(config.agreement);
     config.confirmations = args.confirmations.unwrap_or(config.confirmations);

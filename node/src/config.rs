@@ -177,6 +177,7 @@ mod tests {
         assert!(matches!(full.name, Some(Registry::Chain(_))), "{all}");
         assert!(full.rpc.len() == 2 && full.agree.is_some(), "{all}");
         assert!(full.confirmations.is_some() && full.from_block.is_some(), "{all}");
+        assert_eq!(full.chain_id, Some(137));
     }
 
     #[test]
@@ -195,6 +196,9 @@ mod tests {
             (format!("[registry]\nname = \"{secret}\""), 2, "registry.name"),
             (format!("[registry]\n\nagree = \"{secret}\""), 3, "registry.agree"),
             ("[registry]\nagree = 0".into(), 2, "registry.agree"),
+            ("[registry]\nchain_id = 0".into(), 2, "registry.chain_id"),
+            (format!("[registry]\nchain_id = \"{secret}\""), 2, "registry.chain_id"),
+            ("[registry]\nname = \"amoy\"\nchain_id = 137".into(), 3, "amoy is on chain 80002, not 137"),
             ("[registry]\nconfirmations = -1".into(), 2, "registry.confirmations"),
             (format!("[registry]\nfrom_block = [\"{secret}\"]"), 2, "registry.from_block"),
             (format!("[registry]\nrpc = {{ url = \"{secret}\" }}"), 2, "registry.rpc"),

@@ -101,6 +101,11 @@ async fn a_registry_that_cannot_be_asked_says_which_endpoint_failed_and_how() {
         .failed(1, &["cannot be reached", "127.0.0.1:1"]);
     show("polygon", &["--rpc", &market.chain.url]).failed(1, &["is on chain 31337, not 137"]);
     show(USER, &["--rpc", &market.chain.url]).failed(1, &["no contract at"]);
+    let rpc = ["--rpc", &market.chain.url, "--chain-id"];
+    show(&contract, &[&rpc[..], &["31337"]].concat()).failed(1, &["knows no stream"]);
+    show(&contract, &[&rpc[..], &["137"]].concat()).failed(1, &["is on chain 31337, not 137"]);
+    show("amoy", &[&rpc[..], &["137"]].concat()).failed(2, &["amoy is on chain 80002, not 137", "--chain-id"]);
+    show(&contract, &[&rpc[..], &["0"]].concat()).failed(2, &["--chain-id"]);
     let stream = format!("{}/prices", home.address());
     for command in [&["subscribe", &stream][..], &["resend", &stream, "--last", "1"], &["publish", &stream]] {
         let down = ["--listen", LOCAL, "--registry", &contract, "--rpc", "http://127.0.0.1:1"];

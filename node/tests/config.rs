@@ -123,11 +123,11 @@ fn a_config_file_is_printed_checked_and_said_to_be_missing() {
     let checked = run(&["config", "check", file.to_str().unwrap()]).ok();
     assert!(checked.contains("can be used") && checked.contains("name = local"), "{checked}");
     let full =
-        b"[registry]\nname = \"polygon\"\nrpc = [\"https://rpc.example/v2/KEY\"]\nagree = 1\nconfirmations = 20\n";
+        b"[registry]\nname = \"polygon\"\nrpc = [\"https://rpc.example/v2/KEY\"]\nchain_id = 137\nagree = 1\nconfirmations = 20\n";
     let file = home.file("full.toml", full);
     let json = run(&["config", "check", file.to_str().unwrap(), "--json"]).json();
     let registry = json!({
-        "name": "polygon", "rpc_hosts": ["rpc.example"], "agree": 1, "confirmations": 20, "from_block": null,
+        "name": "polygon", "rpc_hosts": ["rpc.example"], "chain_id": 137, "agree": 1, "confirmations": 20, "from_block": null,
     });
     assert_eq!(json["registry"], registry);
 }

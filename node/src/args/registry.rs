@@ -90,6 +90,7 @@ impl RegistryArgs {
         if chain.rpc.is_empty() {
             chain.rpc = file.rpc;
         }
+        chain.chain_id = chain.chain_id.or(file.chain_id);
         chain.agree = chain.agree.or(file.agree);
         chain.confirmations = chain.confirmations.or(file.confirmations);
         chain.from_block = chain.from_block.or(file.from_block);
@@ -103,6 +104,10 @@ pub(crate) struct ChainArgs {
     /// machine see the command line: a URL with a key in it is better set as VEILCAST_RPC, several separated by commas
     #[arg(long, value_name = "URL", env = "VEILCAST_RPC", hide_env_values = true, help_heading = CHAIN, value_delimiter = ',')]
     pub(crate) rpc: Vec<RpcUrl>,
+    /// The chain that a contract named by its address is on (EIP-155): endpoints of another chain are not believed [default: the chain
+    /// of the first endpoint that answers; known for the networks with a name]
+    #[arg(long, value_name = "ID", env = "VEILCAST_CHAIN_ID", hide_env_values = true, help_heading = CHAIN, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) chain_id: Option<u64>,
     /// How many endpoints must say the same about a permission [default: 1]
     #[arg(long, value_name = "N", env = "VEILCAST_AGREE", hide_env_values = true, help_heading = CHAIN)]
     pub(crate) agree: Option<usize>,

@@ -17,6 +17,10 @@ pub(crate) enum ChainFailure {
         "nobody can be asked about the contract of {deployment}; name an endpoint with --rpc URL, VEILCAST_RPC or rpc in the config file"
     )]
     NoEndpoint { deployment: Deployment },
+    #[error(
+        "{deployment} is on chain {known}, not {given}; leave --chain-id, VEILCAST_CHAIN_ID or chain_id away, or name another registry"
+    )]
+    OtherChain { deployment: Deployment, known: u64, given: u64 },
     #[error("{0}; check --rpc, VEILCAST_RPC, --agree, and [registry] of the config file")]
     Setup(RegistrySetupError),
     #[error("{0}; check --rpc and --registry, or name another endpoint beside it")]
@@ -56,7 +60,9 @@ impl From<WriteError> for ChainFailure {
 impl ChainFailure {
     pub(crate) const fn exit(&self) -> Exit {
         match self {
-            Self::NoEndpoint { .. } | Self::Setup(_) | Self::NobodyToAsk | Self::NoList => Exit::Usage,
+            Self::NoEndpoint { .. } | Self::OtherChain { .. } | Self::Setup(_) | Self::NobodyToAsk | Self::NoList => {
+                Exit::Usage
+            }
             Self::Write { error: WriteError::Period(_) | WriteError::StartsLater { .. } } => Exit::Usage,
             Self::Write { error: WriteError::Everybody | WriteError::Stream(_) } => Exit::Usage,
             _ => Exit::Failed,

@@ -53,6 +53,7 @@ fn in_words(section: &RegistrySection) -> String {
     if !section.rpc.is_empty() {
         said.push(format!("rpc = {}", section.rpc.iter().map(host).collect::<Vec<_>>().join(", ")));
     }
+    said.extend(section.chain_id.map(|number| format!("chain_id = {number}")));
     said.extend(section.agree.map(|number| format!("agree = {number}")));
     said.extend(section.confirmations.map(|number| format!("confirmations = {number}")));
     said.extend(section.from_block.map(|number| format!("from_block = {number}")));
@@ -66,6 +67,7 @@ fn in_json(section: &RegistrySection) -> serde_json::Value {
     json!({
         "name": section.name.map(|name| name.to_string()),
         "rpc_hosts": section.rpc.iter().map(host).collect::<Vec<_>>(),
+        "chain_id": section.chain_id,
         "agree": section.agree,
         "confirmations": section.confirmations,
         "from_block": section.from_block,

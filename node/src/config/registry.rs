@@ -13,6 +13,8 @@ pub(crate) struct RegistrySection {
     pub(crate) name: Option<Registry>,
     /// `--rpc`
     pub(crate) rpc: Vec<RpcUrl>,
+    /// `--chain-id`
+    pub(crate) chain_id: Option<u64>,
     /// `--agree`
     pub(crate) agree: Option<usize>,
     /// `--confirmations`
@@ -27,6 +29,7 @@ pub(crate) struct RegistrySection {
 pub(super) struct Written {
     name: Option<Spanned<Value>>,
     rpc: Option<Spanned<Value>>,
+    chain_id: Option<Spanned<Value>>,
     agree: Option<Spanned<Value>>,
     confirmations: Option<Spanned<Value>>,
     from_block: Option<Spanned<Value>>,
@@ -37,10 +40,17 @@ impl Written {
         let section = RegistrySection {
             name: self.name.map(name).transpose()?,
             rpc: self.rpc.map_or_else(|| Ok(Vec::new()), endpoints)?,
+            chain_id: self.chain_id.as_ref().map(|value| number("chain_id", 1, value)).transpose()?,
             agree: self.agree.as_ref().map(|value| number("agree", 1, value)).transpose()?,
             confirmations: self.confirmations.map(|value| number("confirmations", 0, &value)).transpose()?,
             from_block: self.from_block.map(|value| number("from_block", 0, &value)).transpose()?,
         };
+        if let (Some(at), Some(given), Some(Registry::Chain(deployment))) =
+            (self.chain_id, section.chain_id, section.name)
+            && let Some(known) = deployment.chain_id().filter(|known| *known != given)
+        {
+            return Err(fault("chain_id", &at, format!("{deployment} is on chain {known}, not {given}")));
+        }
         match (self.agree, section.agree, section.rpc.len()) {
             (Some(at), Some(agree), 1..) if agree > section.rpc.len() => {
                 Err(fault("agree", &at, format!("{agree} endpoints cannot agree, rpc has {}", section.rpc.len())))

@@ -35,6 +35,7 @@ pub fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
         "VEILCAST_LOG_FORMAT",
         "VEILCAST_REGISTRY",
         "VEILCAST_RPC",
+        "VEILCAST_CHAIN_ID",
         "VEILCAST_AGREE",
         "VEILCAST_CONFIRMATIONS",
         "VEILCAST_FROM_BLOCK",
