@@ -253,6 +253,12 @@ async fn over_http_a_stream_is_made_by_whoever_says_that_the_gas_is_meant_and_th
     declared(&desk, "post", "/streams", &[200, 400, 401, 403, 408, 409, 413, 415, 503, 504]);
     declared(&desk, "get", "/streams", &[200, 401, 503]);
 
+    // What a key is for is known, and told to whoever shows that key.
+    let other = market.chain.create("other", "{}").await.to_string();
+    let for_other = market.seller.run(&["api-key", "add", "other", "--stream", &other, "--verb", "history"]).ok();
+    let told = desk.daemon.with(&for_other, "/streams", &[]).ok();
+    assert_eq!(told["streams"], json!([{ "id": other, "partitions": 1, "public": false, "history": "all" }]));
+
     // On the command line without a word about the contract: the running one knows it.
     let seller = &market.seller;
     seller.run(&["stream", "create", "news"]).failed(2, &["it costs up to", "--yes"]);
@@ -262,7 +268,7 @@ async fn over_http_a_stream_is_made_by_whoever_says_that_the_gas_is_meant_and_th
     // After a restart it knows them still.
     let desk = Desk { daemon: market.daemon(&market.chain.url, 0), key: desk.key };
     let begun = Instant::now();
-    while desk.get("/streams").ok()["streams"].as_array().unwrap().len() < 2 {
+    while desk.get("/streams").ok()["streams"].as_array().unwrap().len() < 3 {
         assert!(begun.elapsed() < PATIENCE, "{news} is forgotten");
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -10,6 +10,7 @@ use veilcast::{StreamId, UserId};
 
 use super::error::ApiError;
 use super::{Gateway, Shared};
+use crate::api_key::Streams;
 
 /// Streams that are remembered at most; beyond, all are asked for anew.
 const MOST: usize = 10_000;
@@ -33,10 +34,16 @@ impl Known {
 }
 
 /// Streams that this node was told of, where a contract decides, which has no list of an owner's streams: those whose subscribers it
-/// lists, and those in its config file.
+/// lists, those in its config file, and those that an API key is for.
 pub(super) fn named_here(shared: &Shared) -> BTreeSet<StreamId> {
     let watched = shared.readiness.contract.as_ref().map(|contract| contract.watched()).unwrap_or_default();
-    watched.into_iter().chain(shared.settings.streams.iter().cloned()).collect()
+    let mut named: BTreeSet<StreamId> = watched.into_iter().chain(shared.settings.streams.iter().cloned()).collect();
+    for key in shared.api_keys.all() {
+        if let Streams::These(streams) = &key.streams {
+            named.extend(streams.iter().cloned());
+        }
+    }
+    named
 }
 
 /// Streams that there are keys of here, made by publishers whom `by` picks.
