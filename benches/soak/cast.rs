@@ -1,5 +1,6 @@
 //! Who takes part: streams, and who reads them.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use veilcast_benches::Outcome;
 
 use crate::book::{Book, Part};
 use crate::clock::LeapingClock;
+use crate::mqtt;
 
 /// In every payload that only those who paid may read.
 pub(crate) const SECRET_WORD: &str = "paid-words-5d07";
@@ -21,11 +23,14 @@ pub(crate) const SECRET_WORD: &str = "paid-words-5d07";
 const PUBLIC_WORD: &str = "free-words-5d07";
 
 /// Streams by their paths, and their partitions.
-pub(crate) const STREAMS: [(&str, u32); 4] = [("prices", 3), ("trades", 1), ("weather", 1), ("noise", 1)];
+pub(crate) const STREAMS: [(&str, u32); 5] =
+    [("prices", 3), ("trades", 1), ("meters", 1), ("weather", 1), ("noise", 1)];
+/// Which of them comes in and goes out by MQTT.
+pub(crate) const METERS: usize = 2;
 /// Which of them is public.
-pub(crate) const PUBLIC: usize = 2;
+pub(crate) const PUBLIC: usize = 3;
 /// Which of them is for slow readers, and not stored.
-pub(crate) const NOISE: usize = 3;
+pub(crate) const NOISE: usize = 4;
 
 /// The streams of a run.
 #[derive(Clone, Debug)]
@@ -161,26 +166,40 @@ fn take(name: &str, part: Part, delivery: &Delivery, book: &Book) {
     }
 }
 
-/// Lines of the gateway, until its connection is closed. What comes goes into the book.
-pub(crate) fn follow(
+/// Part, number and timestamp of a message, as a door of the daemon tells it.
+pub(crate) type Told = (Part, usize, u64);
+
+/// Readers at a door of the daemon: each has one connection for a life.
+pub(crate) const APPLICATIONS: [&str; 3] = ["by WebSocket", "by events", "by MQTT"];
+
+/// What an application gets, until its connection is closed. What `read` makes of it goes into the book.
+pub(crate) fn follow<T: Debug + Send + 'static>(
     name: &str,
-    mut lines: impl Stream<Item = String> + Send + Unpin + 'static,
+    mut gets: impl Stream<Item = T> + Send + Unpin + 'static,
+    read: fn(&T, &Streams) -> Option<Told>,
     streams: &Streams,
     book: &Arc<Book>,
 ) -> JoinHandle<()> {
     let (name, streams, book) = (name.to_owned(), streams.clone(), book.clone());
     tokio::spawn(async move {
-        while let Some(line) = lines.next().await {
-            match read_line(&line, &streams) {
+        while let Some(got) = gets.next().await {
+            match read(&got, &streams) {
                 Some((part, number, at)) => book.read(&name, part, number, at),
-                None => book.fault(format!("{name} was sent a line that is no message of the run: {line:.80}")),
+                None => book.fault(format!("{name} was sent what is no message of the run: {got:.80?}")),
             }
         }
     })
 }
 
-/// Part, number and timestamp of a message as the gateway tells it.
-pub(crate) fn read_line(line: &str, streams: &Streams) -> Option<(Part, usize, u64)> {
+/// A message as the MQTT door tells it.
+pub(crate) fn read_message(message: &mqtt::Message, streams: &Streams) -> Option<Told> {
+    let part = streams.part(&message.topic, message.about.get("partition")?.parse().ok()?)?;
+    let payload = serde_json::from_slice(&message.payload).ok()?;
+    Some((part, number(&payload)?, message.about.get("timestamp")?.parse().ok()?))
+}
+
+/// A message as the gateway tells it.
+pub(crate) fn read_line(line: &str, streams: &Streams) -> Option<Told> {
     let json: Value = serde_json::from_str(line).ok()?;
     let partition = u32::try_from(json["partition"].as_u64()?).ok()?;
     let part = streams.part(json["stream"].as_str()?, partition)?;

@@ -12,10 +12,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
+use veilcast::time::Clock;
 use veilcast_benches::Outcome;
 
 use crate::book::{Book, Part};
-use crate::cast::{NOISE, Streams, read_line};
+use crate::cast::{NOISE, PUBLIC, Streams, read_line};
+use crate::clock::LeapingClock;
+use crate::mqtt::Device;
 use crate::web::Web;
 
 /// How long anything may take: others share the machine.
@@ -36,6 +39,9 @@ pub(crate) struct ApiKeys {
 #[derive(Clone, Debug)]
 pub(crate) struct Scene {
     pub(crate) web: Web,
+    /// Of the MQTT door, `IP:PORT`.
+    pub(crate) mqtt: String,
+    pub(crate) clock: Arc<LeapingClock>,
     pub(crate) keys: ApiKeys,
     pub(crate) streams: Streams,
     pub(crate) book: Arc<Book>,
@@ -119,6 +125,27 @@ impl Scene {
         Ok(())
     }
 
+    /// The same by MQTT.
+    pub(crate) async fn publish_by_mqtt(&self, part: Part, count: usize, pause: Duration) {
+        if let Err(error) = self.meter(part, count, pause).await {
+            self.fault(format!("publishing by MQTT: {error}"));
+        }
+    }
+
+    async fn meter(&self, part: Part, count: usize, pause: Duration) -> Outcome<()> {
+        let topic = self.streams.id(self.streams.of(part).0).as_str();
+        let mut device = Device::publisher(&self.mqtt, "meter", &self.keys.shop).await?;
+        for _ in 0..count {
+            let number = self.book.publishing(part);
+            device.publish(topic, self.streams.payload(part, number).as_bytes()).await?;
+            // The protocol does not tell when: not later than this.
+            self.book.acknowledged(part, number, self.clock.now().as_millis());
+            self.acknowledged.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(pause).await;
+        }
+        device.leave().await
+    }
+
     /// Whether a request gets this status.
     async fn expect(&self, what: &str, status: &[u16], method: Method, path: &str, key: &str, body: Option<String>) {
         match self.web.ask(method, path, key, body).await {
@@ -138,6 +165,9 @@ impl Scene {
         self.expect("another verb", &[403], Method::GET, "/api-keys", shop, None).await;
         self.expect("a strange query", &[400], Method::POST, &format!("{prices}?partion=1"), shop, body()).await;
         self.expect("no route", &[404], Method::GET, "/streams/../../etc/passwd", shop, None).await;
+        if Device::publisher(&self.mqtt, "stranger", "no-such-key").await.is_ok() {
+            self.fault("a wrong key opens the MQTT door");
+        }
         if round.is_multiple_of(8) {
             // It may close before it was sent all.
             let _ = self.web.post(&prices, shop, "x".repeat(2 << 20)).await;
@@ -160,7 +190,7 @@ impl Scene {
 
     /// Changes of keys by hand, now and then.
     pub(crate) async fn key_changes(&self, mut rng: StdRng) {
-        let stream = rng.random_range(0..2);
+        let stream = rng.random_range(0..PUBLIC);
         let desk = self.keys.desk.as_str();
         if rng.random_bool(0.4) {
             // 409: a grant has ended that no rekey has shut out yet.

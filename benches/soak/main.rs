@@ -4,7 +4,9 @@
 mod book;
 mod cast;
 mod clock;
+mod heap;
 mod load;
+mod mqtt;
 mod program;
 mod run;
 mod verdict;

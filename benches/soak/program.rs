@@ -11,6 +11,7 @@ use serde_json::Value;
 use veilcast_benches::Outcome;
 
 use crate::clock::LeapingClock;
+use crate::heap;
 
 /// The first argument of a process that is `veilcast`; the second is the file of the clock.
 const ROLE: &str = "--as-veilcast";
@@ -19,6 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// What locks the data folder.
 pub(crate) const PASSPHRASE: &str = "soak-passphrase-9f1c2b";
 
+/// The unit of the Debian package: the daemon of a run has its environment, which is about the allocator.
+const UNIT: &str = include_str!("../../packaging/debian/veilcast.service");
+
+fn environment() -> impl Iterator<Item = (&'static str, &'static str)> {
+    UNIT.lines().filter_map(|line| line.strip_prefix("Environment=")?.split_once('='))
+}
+
 /// Whether this process was started as `veilcast`, and what it comes to.
 pub(crate) fn as_veilcast() -> Option<ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -26,13 +34,14 @@ pub(crate) fn as_veilcast() -> Option<ExitCode> {
     if role != ROLE {
         return None;
     }
-    Some(match LeapingClock::follow(Path::new(clock)) {
+    let told = std::env::var_os(heap::TOLD_IN).map_or(Ok(()), |path| heap::tell(Path::new(&path)));
+    Some(match told.and_then(|()| LeapingClock::follow(Path::new(clock))) {
         Ok(clock) => veilcast_node::program(
             Arc::new(clock),
             [OsString::from("veilcast")].into_iter().chain(rest.iter().cloned()),
         ),
         Err(error) => {
-            eprintln!("no clock: {error}");
+            eprintln!("no clock, or nowhere to tell of the heap: {error}");
             ExitCode::FAILURE
         }
     })
@@ -57,6 +66,11 @@ impl Place {
         self.folder.join(format!("daemon-{life}.log"))
     }
 
+    /// What this life has allocated.
+    pub(crate) fn heap(&self, life: usize) -> PathBuf {
+        self.folder.join(format!("daemon-{life}.heap"))
+    }
+
     /// A command of `veilcast` on a data folder.
     fn command(&self, data: &Path, arguments: &[&str]) -> Outcome<Command> {
         let mut command = Command::new(std::env::current_exe()?);
@@ -64,8 +78,7 @@ impl Place {
             command.env_remove(name);
         }
         command.env("VEILCAST_DATA_DIR", data).env("VEILCAST_PASSPHRASE", PASSPHRASE);
-        // As in the unit of the Debian package, which says why.
-        command.env("VEILCAST_BACKUP_PASSPHRASE", PASSPHRASE).env("MALLOC_ARENA_MAX", "2");
+        command.env("VEILCAST_BACKUP_PASSPHRASE", PASSPHRASE).envs(environment());
         command.arg(ROLE).arg(self.clock()).args(arguments);
         Ok(command)
     }
@@ -98,6 +111,8 @@ pub(crate) struct Daemon {
     process: Child,
     /// Of its gateway, `IP:PORT`.
     pub(crate) gateway: String,
+    /// Of its MQTT door, `IP:PORT`.
+    pub(crate) mqtt: String,
     /// Where peers reach it.
     pub(crate) address: String,
 }
@@ -106,14 +121,15 @@ impl Daemon {
     /// Starts it, listening for peers on `listen`, and waits until it is ready.
     pub(crate) fn start(place: &Place, life: usize, listen: &str) -> Outcome<Self> {
         let (log, said) = (place.log(life), place.folder.join(format!("daemon-{life}.out")));
-        let mut command = place.command(&place.data(), &["run", "--listen", listen, "--gateway", "127.0.0.1:0"])?;
-        command.env("VEILCAST_LOG", "info,veilcast=debug").stdin(Stdio::null());
+        let doors = ["--gateway", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"];
+        let mut command = place.command(&place.data(), &[&["run", "--listen", listen][..], &doors].concat())?;
+        command.env("VEILCAST_LOG", "info,veilcast=debug").env(heap::TOLD_IN, place.heap(life)).stdin(Stdio::null());
         command.stdout(File::create(&said)?).stderr(File::create(&log)?);
         let mut process = command.spawn()?;
         let started = Instant::now();
-        let found = loop {
-            if let Some(gateway) = ready(&fs::read_to_string(&log)?) {
-                break gateway;
+        let (gateway, mqtt) = loop {
+            if let Some(doors) = ready(&fs::read_to_string(&log)?) {
+                break doors;
             }
             if let Some(status) = process.try_wait()? {
                 return Err(format!("the daemon ended with {status}: {}", fs::read_to_string(&log)?).into());
@@ -126,7 +142,7 @@ impl Daemon {
         };
         let addresses = fs::read_to_string(&said)?;
         let address = addresses.lines().find(|line| line.contains("/p2p/")).ok_or("the daemon told no address")?;
-        Ok(Self { process, gateway: found, address: address.into() })
+        Ok(Self { process, gateway, mqtt, address: address.into() })
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -166,11 +182,12 @@ impl Drop for Daemon {
     }
 }
 
-/// The gateway's address, once the log says that it is ready.
-fn ready(log: &str) -> Option<String> {
+/// The addresses of gateway and MQTT door, once the log says that it is ready.
+fn ready(log: &str) -> Option<(String, String)> {
     let line = log.lines().find(|line| line.starts_with("ready as"))?;
-    let address = line.split("the gateway is http://").nth(1)?;
-    Some(address.trim().to_owned())
+    let (_, gateway) = line.split_once("the gateway is http://")?;
+    let (mqtt, _) = line.split_once("MQTT is mqtt://")?.1.split_once(';')?;
+    Some((gateway.trim().to_owned(), mqtt.to_owned()))
 }
 
 #[cfg(test)]
@@ -178,9 +195,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_gateway_is_found_in_the_line_that_says_ready() {
-        let log = "something\nready as 0xabc since now; the gateway is http://127.0.0.1:7171\nmore\n";
-        assert_eq!(ready(log).as_deref(), Some("127.0.0.1:7171"));
+    fn the_unit_of_the_package_says_what_the_allocator_may_keep() {
+        let names: Vec<&str> = environment().map(|(name, _)| name).collect();
+        assert_eq!(names, ["MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_"]);
+    }
+
+    #[test]
+    fn both_doors_are_found_in_the_line_that_says_ready() {
+        let doors = "MQTT is mqtt://127.0.0.1:1883; the gateway is http://127.0.0.1:7171";
+        let log = format!("something\nready as 0xabc since now; {doors}\nmore\n");
+        assert_eq!(ready(&log), Some(("127.0.0.1:7171".into(), "127.0.0.1:1883".into())));
         assert_eq!(ready("ready as 0xabc since"), None);
     }
 }

@@ -5,6 +5,7 @@
 //! life:  start ─▶ rounds ─▶ SIGTERM or kill -9 amid the load ─▶ audit verify ─▶ (backup, restore) ─▶ start
 //! ```
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,9 +21,10 @@ use veilcast_benches::Outcome;
 
 use crate::Arguments;
 use crate::book::{Book, Part};
-use crate::cast::{NOISE, Native, PUBLIC, STREAMS, Streams, follow};
+use crate::cast::{APPLICATIONS, METERS, NOISE, Native, PUBLIC, STREAMS, Streams, follow, read_line, read_message};
 use crate::clock::LeapingClock;
 use crate::load::{ApiKeys, PATIENCE, Scene, was_dropped};
+use crate::mqtt;
 use crate::program::{Daemon, Place};
 use crate::watch::{Life, Use};
 use crate::web::{Web, texts};
@@ -120,7 +122,7 @@ impl Run {
         let daemon = Daemon::start(&place, 0, "/ip4/127.0.0.1/tcp/0")?;
         let listen = daemon.address.split("/p2p/").next().unwrap_or_default().to_owned();
         let book = Arc::new(Book::new(streams.count()));
-        let scene = scene(&daemon, &keys, &streams, &book);
+        let scene = scene(&daemon, &clock, &keys, &streams, &book);
         let native = async |name: &str, number: u64, parts: &[Part]| {
             let seed = arguments.seed.wrapping_mul(100).wrapping_add(number);
             Native::start(name, seed, clock.clone(), &daemon.address, &streams, parts, &book).await
@@ -136,7 +138,7 @@ impl Run {
             buyers.push(Buyer { native, stream, parts, until: None, rests: 0 });
         }
         let samples = Arc::new(Mutex::default());
-        let watching = watch(daemon.id(), &samples);
+        let watching = watch(daemon.id(), place.heap(0), &samples);
         let rng = StdRng::seed_from_u64(arguments.seed);
         let secrets = vec![keys.desk.clone(), keys.shop.clone(), keys.narrow.clone()];
         let findings = Findings { secrets, ..Findings::default() };
@@ -165,7 +167,7 @@ impl Run {
     /// All of it, to the end of the last life.
     pub(crate) async fn play(mut self) -> Outcome<(Findings, Arc<Book>)> {
         let (began, sim_began) = (Instant::now(), self.now());
-        for stream in 0..2 {
+        for stream in 0..PUBLIC {
             self.grant(&self.subscriber.user(), stream, None).await?;
         }
         self.book.begin("subscriber", &self.everything(), None);
@@ -210,15 +212,24 @@ impl Run {
         }));
         tokio::time::timeout(PATIENCE, connected).await.map_err(|_| "not everybody is connected")?;
         let socket = self.scene.web.socket(&self.streams.path(0, "/subscribe"), &self.keys.shop).await?;
-        self.followers.push(follow("by WebSocket", texts(socket), &self.streams, &self.book));
-        self.book.begin("by WebSocket", &self.streams.parts(0), None);
+        let line = |line: &String, streams: &Streams| read_line(line, streams);
+        let [by_socket, by_events, by_mqtt] = APPLICATIONS;
+        self.follow(by_socket, follow(by_socket, texts(socket), line, &self.streams, &self.book), 0);
         let events = self.scene.web.events(&self.streams.path(1, "/subscribe"), &self.keys.shop).await?;
-        self.followers.push(follow("by events", events, &self.streams, &self.book));
-        self.book.begin("by events", &self.streams.parts(1), None);
+        self.follow(by_events, follow(by_events, events, line, &self.streams, &self.book), 1);
+        let topic = self.streams.id(METERS).as_str();
+        let messages = mqtt::messages(&self.scene.mqtt, by_mqtt, &self.keys.shop, topic).await?;
+        self.follow(by_mqtt, follow(by_mqtt, messages, read_message, &self.streams, &self.book), METERS);
         let now = self.now();
         let readers = self.entitled(now);
         self.until_they_read(&readers).await;
         Ok(())
+    }
+
+    /// An application that reads a stream from now on.
+    fn follow(&mut self, name: &str, follower: JoinHandle<()>, stream: usize) {
+        self.followers.push(follower);
+        self.book.begin(name, &self.streams.parts(stream), None);
     }
 
     fn natives(&self) -> Vec<&Native> {
@@ -229,7 +240,7 @@ impl Run {
     fn entitled(&self, now: u64) -> Vec<String> {
         let buyers = self.buyers.iter().filter(|buyer| buyer.until.is_some_and(|until| until >= now));
         let buyers = buyers.map(|buyer| buyer.native.name.clone());
-        ["subscriber", "by WebSocket", "by events"].map(str::to_owned).into_iter().chain(buyers).collect()
+        ["subscriber"].into_iter().chain(APPLICATIONS).map(str::to_owned).chain(buyers).collect()
     }
 
     /// Publishes until all of these read: gossip needs a moment to know who reads what.
@@ -333,6 +344,7 @@ impl Run {
             let (scene, stream) = (self.scene.clone(), self.streams.of(part).0);
             load.push(match stream {
                 1 => tokio::spawn(async move { scene.publish_by_socket(part, count, pause).await }),
+                METERS => tokio::spawn(async move { scene.publish_by_mqtt(part, count, pause).await }),
                 NOISE => tokio::spawn(async move { scene.publish_some(part, 8, pause).await }),
                 _ => tokio::spawn(async move { scene.publish_some(part, count, pause).await }),
             });
@@ -393,15 +405,15 @@ impl Run {
             tokio::time::timeout(PATIENCE, follower).await??;
         }
         // What was on its way to an application when its connection was closed did not have to arrive.
-        ["by WebSocket", "by events"].iter().for_each(|name| self.book.over(name, settled.to_vec()));
+        APPLICATIONS.iter().for_each(|name| self.book.over(name, settled.to_vec()));
         self.give_time_to_arrive().await;
         self.slow.clear();
         self.look_at_the_folder(ending)?;
 
         let life = self.findings.lives.len();
         self.daemon = tokio::task::block_in_place(|| Daemon::start(&self.place, life, &self.listen))?;
-        self.scene = scene(&self.daemon, &self.keys, &self.streams, &self.book);
-        self.watching = watch(self.daemon.id(), &self.samples);
+        self.scene = scene(&self.daemon, &self.clock, &self.keys, &self.streams, &self.book);
+        self.watching = watch(self.daemon.id(), self.place.heap(life), &self.samples);
         self.book.new_chains();
         let now = self.now();
         self.book.over("subscriber", self.book.next());
@@ -466,9 +478,7 @@ impl Run {
     fn tell(&self, round: usize, real: Duration, sim: u64) {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         let used = samples.last().copied();
-        let used = used.map_or_else(String::new, |Use { memory, files, threads }| {
-            format!("{:.1} MiB, {files} files, {threads} threads", memory as f64 / 1_048_576.0)
-        });
+        let used = used.map_or_else(String::new, |used| used.to_string());
         let (hours, minutes) = (sim / 3600, sim / 60 % 60);
         let published: usize = self.book.next().iter().sum();
         println!(
@@ -494,7 +504,7 @@ impl Run {
         for follower in self.followers.drain(..) {
             tokio::time::timeout(PATIENCE, follower).await??;
         }
-        ["by WebSocket", "by events"].iter().for_each(|name| self.book.over(name, settled.clone()));
+        APPLICATIONS.iter().for_each(|name| self.book.over(name, settled.clone()));
         self.look_at_the_folder(Ending::Terminated { backup: false })?;
         for native in
             [self.subscriber, self.stranger].into_iter().chain(self.buyers.into_iter().map(|buyer| buyer.native))
@@ -505,9 +515,11 @@ impl Run {
     }
 }
 
-fn scene(daemon: &Daemon, keys: &ApiKeys, streams: &Streams, book: &Arc<Book>) -> Scene {
+fn scene(daemon: &Daemon, clock: &Arc<LeapingClock>, keys: &ApiKeys, streams: &Streams, book: &Arc<Book>) -> Scene {
     Scene {
         web: Web::new(&daemon.gateway),
+        mqtt: daemon.mqtt.clone(),
+        clock: clock.clone(),
         keys: keys.clone(),
         streams: streams.clone(),
         book: book.clone(),
@@ -517,14 +529,14 @@ fn scene(daemon: &Daemon, keys: &ApiKeys, streams: &Streams, book: &Arc<Book>) -
 }
 
 /// Looks at a process once a second.
-fn watch(process: u32, samples: &Arc<Mutex<Life>>) -> JoinHandle<()> {
+fn watch(process: u32, heap: PathBuf, samples: &Arc<Mutex<Life>>) -> JoinHandle<()> {
     let samples = samples.clone();
     tokio::spawn(async move {
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
         loop {
             seconds.tick().await;
             // Just ended: the run knows.
-            if let Ok(used) = Use::of(process) {
+            if let Ok(used) = Use::of(process, &heap) {
                 samples.lock().unwrap_or_else(PoisonError::into_inner).push(used);
             }
         }
@@ -555,6 +567,7 @@ fn config(streams: &Streams) -> String {
     [
         rhythm(0, "200,30m", "2h", "all"),
         rhythm(1, "50", "6h", "since-grant-start"),
+        rhythm(METERS, "100,1h", "4h", "all"),
         format!("[storage]\nstreams = [{}]\nmax_age = \"12h\"\nmax_size = \"{STORED}\"\n", stored.join(", ")),
         "[gateway]\nwrite_timeout = \"2s\"\n".into(),
     ]

@@ -9,11 +9,13 @@ use crate::book::Book;
 use crate::cast::SECRET_WORD;
 use crate::program::{PASSPHRASE, Place};
 use crate::run::{Findings, STORED};
-use crate::watch::{ENOUGH, Life, ROOM, Use, median, trends};
+use crate::watch::{ENOUGH, Life, MIB, Use, median, trends};
 
+/// What the last life may have more than the first, beside a tenth, bytes: the first begins with empty stores, whose caches are then
+/// empty too.
+const ROOM_BETWEEN_LIVES: u64 = 8 << 20;
 /// Faults that are told one by one.
 const MOST: usize = 50;
-const MIB: f64 = 1_048_576.0;
 
 /// The checks of a run.
 #[derive(Debug, Default)]
@@ -126,21 +128,22 @@ impl Verdict {
     fn life(&mut self, number: usize, life: &Life) {
         let highest = life.iter().map(|used| used.memory).max().unwrap_or_default();
         let middle = |of| median(life, of);
-        let (memory, files, threads) =
-            (middle(|used: &Use| used.memory), middle(|used: &Use| used.files), middle(|used: &Use| used.threads));
+        let mib = |of| middle(of) as f64 / MIB;
+        let (memory, resident, heap) = (mib(|used| used.memory), mib(|used| used.resident), mib(|used| used.heap));
+        let (files, threads) = (middle(|used: &Use| used.files), middle(|used: &Use| used.threads));
         self.add(
             true,
             format!(
-                "life {number}, {} s: median {:.1} MiB ({:.1} at most), {files} files, {threads} threads",
+                "life {number}, {} s: median {memory:.1} MiB ({:.1} at most; {resident:.1} with files, {heap:.1} allocated), {files} files, \
+                 {threads} threads",
                 life.len(),
-                memory as f64 / MIB,
                 highest as f64 / MIB
             ),
         );
         for trend in trends(life).into_iter().flatten() {
             let (before, after) = (trend.before, trend.after);
             let words = match trend.name {
-                "memory" => format!("{:.1} MiB, then {:.1}", before as f64 / MIB, after as f64 / MIB),
+                "memory" | "heap" => format!("{:.1} MiB, then {:.1}", before as f64 / MIB, after as f64 / MIB),
                 _ => format!("{before}, then {after}"),
             };
             self.add(trend.is_flat(), format!("life {number}, {}, second quarter and last: {words}", trend.name));
@@ -151,11 +154,13 @@ impl Verdict {
     fn across(&mut self, lives: &[Life]) {
         let long: Vec<&Life> = lives.iter().filter(|life| life.len() >= ENOUGH / 4).collect();
         let shortest = long.iter().map(|life| life.len()).min().unwrap_or_default();
-        let young: Vec<u64> = long.iter().map(|life| median(&life[..shortest], |used| used.memory)).collect();
-        let words: Vec<String> = young.iter().map(|memory| format!("{:.1}", *memory as f64 / MIB)).collect();
-        if let [first, .., last] = young[..] {
-            let flat = last <= first + first / 10 + ROOM.memory;
-            self.add(flat, format!("the first {shortest} s of each life, median memory: {} MiB", words.join(", ")));
+        let young = |of: fn(&Use) -> u64| long.iter().map(|life| median(&life[..shortest], of)).collect::<Vec<u64>>();
+        for (name, young) in [("memory", young(|used| used.memory)), ("heap", young(|used| used.heap))] {
+            let words: Vec<String> = young.iter().map(|bytes| format!("{:.1}", *bytes as f64 / MIB)).collect();
+            if let [first, .., last] = young[..] {
+                let flat = last <= first + first / 10 + ROOM_BETWEEN_LIVES;
+                self.add(flat, format!("the first {shortest} s of each life, median {name}: {} MiB", words.join(", ")));
+            }
         }
     }
 

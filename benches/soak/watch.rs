@@ -1,14 +1,23 @@
 //! What the daemon uses, once a second, and whether that stays flat.
 
+use std::fmt;
 use std::fs;
+use std::path::Path;
 
-use veilcast_benches::{Outcome, Usage};
+use veilcast_benches::Outcome;
+
+use crate::heap;
 
 /// What a process used at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Use {
-    /// Resident memory, bytes.
+    /// Resident memory of its own, bytes: without its program and other files that are mapped, which the system takes back when it
+    /// likes.
     pub(crate) memory: u64,
+    /// All that is resident, bytes.
+    pub(crate) resident: u64,
+    /// What it has allocated and not given back, bytes, whether it was ever written to or not.
+    pub(crate) heap: u64,
     /// Open file descriptors.
     pub(crate) files: u64,
     /// Threads.
@@ -16,12 +25,37 @@ pub(crate) struct Use {
 }
 
 impl Use {
-    /// Of a process, as Linux tells.
-    pub(crate) fn of(process: u32) -> Outcome<Self> {
+    /// Of a process, as Linux tells, and itself in this file.
+    pub(crate) fn of(process: u32, heap: &Path) -> Outcome<Self> {
         let folder = |name: &str| fs::read_dir(format!("/proc/{process}/{name}")).map(|entries| entries.count() as u64);
-        Ok(Self { memory: Usage::of(process)?.resident, files: folder("fd")?, threads: folder("task")? })
+        let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+        let bytes = |name| line(&status, name).ok_or("no such line of memory");
+        Ok(Self {
+            memory: bytes("RssAnon:")?,
+            resident: bytes("VmRSS:")?,
+            heap: heap::told(heap)?,
+            files: folder("fd")?,
+            threads: folder("task")?,
+        })
     }
 }
+
+impl fmt::Display for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { memory, resident, heap, files, threads } = self;
+        let mib = |bytes: &u64| *bytes as f64 / MIB;
+        let (memory, resident, heap) = (mib(memory), mib(resident), mib(heap));
+        write!(f, "{memory:.1} MiB ({resident:.1} with files, {heap:.1} allocated), {files} files, {threads} threads")
+    }
+}
+
+/// Of a line like `VmRSS:   79120 kB`, in bytes.
+fn line(status: &str, name: &str) -> Option<u64> {
+    let kib = status.lines().find_map(|line| line.strip_prefix(name))?.trim().strip_suffix(" kB")?;
+    Some(kib.parse::<u64>().ok()? * 1024)
+}
+
+pub(crate) const MIB: f64 = 1_048_576.0;
 
 /// Samples of one life of the daemon, in order.
 pub(crate) type Life = Vec<Use>;
@@ -29,7 +63,7 @@ pub(crate) type Life = Vec<Use>;
 /// Fewer samples of a life say nothing about its trend: its first half minute fills caches.
 pub(crate) const ENOUGH: usize = 120;
 
-/// What may be more in the last quarter of a life than in the second: a tenth, and this.
+/// What may be more in the last quarter of a life than in the second: a twentieth, and this.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
     /// Bytes.
@@ -38,8 +72,8 @@ pub(crate) struct Room {
     pub(crate) threads: u64,
 }
 
-/// Noise of the allocator, connections that come and go, threads that wait for a disk for ten seconds after they were needed.
-pub(crate) const ROOM: Room = Room { memory: 8 << 20, files: 12, threads: 12 };
+/// Holes in the allocator's pages, connections that come and go, threads that wait for a disk for ten seconds after they were needed.
+pub(crate) const ROOM: Room = Room { memory: 2 << 20, files: 12, threads: 12 };
 
 /// A life's figures: the median of its second and of its last quarter.
 #[derive(Clone, Copy, Debug)]
@@ -52,12 +86,12 @@ pub(crate) struct Trend {
 
 impl Trend {
     pub(crate) fn is_flat(&self) -> bool {
-        self.after <= self.before + self.before / 10 + self.room
+        self.after <= self.before + self.before / 20 + self.room
     }
 }
 
 /// The trends of a life; `None` of one too short.
-pub(crate) fn trends(life: &Life) -> Option<[Trend; 3]> {
+pub(crate) fn trends(life: &Life) -> Option<[Trend; 4]> {
     if life.len() < ENOUGH {
         return None;
     }
@@ -67,6 +101,7 @@ pub(crate) fn trends(life: &Life) -> Option<[Trend; 3]> {
         |name, of: fn(&Use) -> u64, room| Trend { name, before: median(second, of), after: median(last, of), room };
     Some([
         trend("memory", |used| used.memory, ROOM.memory),
+        trend("heap", |used| used.heap, ROOM.memory),
         trend("files", |used| used.files, ROOM.files),
         trend("threads", |used| used.threads, ROOM.threads),
     ])
@@ -84,20 +119,27 @@ mod tests {
     use super::*;
 
     fn life(memory: impl Fn(u64) -> u64) -> Life {
-        (0..ENOUGH as u64).map(|at| Use { memory: memory(at), files: 30, threads: 10 }).collect()
+        (0..ENOUGH as u64)
+            .map(|at| Use { memory: memory(at), resident: memory(at), heap: 1, files: 30, threads: 10 })
+            .collect()
     }
 
     #[test]
     fn what_grows_all_the_time_is_not_flat_and_what_warms_up_is() {
         let flat = |life: &Life| trends(life).unwrap().map(|trend| trend.is_flat());
-        assert_eq!(flat(&life(|at| (50 + at) << 20)), [false, true, true]);
-        assert_eq!(flat(&life(|at| if at < 20 { 10 << 20 } else { 60 << 20 })), [true; 3]);
+        assert_eq!(flat(&life(|at| (50 + at) << 20)), [false, true, true, true]);
+        assert_eq!(flat(&life(|at| if at < 20 { 10 << 20 } else { 60 << 20 })), [true; 4]);
         assert!(trends(&life(|_| 1)[1..].to_vec()).is_none());
     }
 
     #[test]
     fn this_process_uses_something() {
-        let used = Use::of(std::process::id()).unwrap();
-        assert!(used.memory > 1 << 20 && used.files >= 3 && used.threads >= 1);
+        let folder = tempfile::tempdir().unwrap();
+        let told = folder.path().join("heap");
+        assert!(Use::of(std::process::id(), &told).is_err(), "nothing is told of the heap yet");
+        heap::tell(&told).unwrap();
+        let used = Use::of(std::process::id(), &told).unwrap();
+        assert!(used.memory > 100 << 10 && used.resident > used.memory && used.heap > 0);
+        assert!(used.files >= 3 && used.threads >= 1);
     }
 }
