@@ -543,11 +543,11 @@ fn watch(process: u32, heap: PathBuf, samples: &Arc<Mutex<Life>>) -> JoinHandle<
     })
 }
 
-/// Whether a life ends with this round, and how. The second half of the run is one life.
+/// Whether a life ends with this round, and how. The last three quarters of the run are one life: caches fill in its first.
 fn ending(round: usize, rounds: usize) -> Option<Ending> {
-    let at = |eighths: usize| round == (rounds * eighths / 8).max(1);
+    let at = |sixteenths: usize| round == (rounds * sixteenths / 16).max(1);
     if rounds < 16 {
-        return at(3).then_some(Ending::Terminated { backup: true }).or(at(6).then_some(Ending::Killed));
+        return at(6).then_some(Ending::Terminated { backup: true }).or(at(12).then_some(Ending::Killed));
     }
     match round {
         _ if at(1) => Some(Ending::Terminated { backup: false }),

@@ -9,11 +9,8 @@ use crate::book::Book;
 use crate::cast::SECRET_WORD;
 use crate::program::{PASSPHRASE, Place};
 use crate::run::{Findings, STORED};
-use crate::watch::{ENOUGH, Life, MIB, Use, median, trends};
+use crate::watch::{ENOUGH, Life, MEMORY, MIB, Use, median, trends};
 
-/// What the last life may have more than the first, beside a tenth, bytes: the first begins with empty stores, whose caches are then
-/// empty too.
-const ROOM_BETWEEN_LIVES: u64 = 8 << 20;
 /// Faults that are told one by one.
 const MOST: usize = 50;
 
@@ -150,16 +147,18 @@ impl Verdict {
         }
     }
 
-    /// A life begins where the one before began: what is on disk does not make the next one larger.
+    /// A life begins where the one before began: what is on disk does not make the next one larger. The first has empty stores, whose
+    /// caches are then empty too.
     fn across(&mut self, lives: &[Life]) {
         let long: Vec<&Life> = lives.iter().filter(|life| life.len() >= ENOUGH / 4).collect();
         let shortest = long.iter().map(|life| life.len()).min().unwrap_or_default();
         let young = |of: fn(&Use) -> u64| long.iter().map(|life| median(&life[..shortest], of)).collect::<Vec<u64>>();
-        for (name, young) in [("memory", young(|used| used.memory)), ("heap", young(|used| used.heap))] {
-            let words: Vec<String> = young.iter().map(|bytes| format!("{:.1}", *bytes as f64 / MIB)).collect();
-            if let [first, .., last] = young[..] {
-                let flat = last <= first + first / 10 + ROOM_BETWEEN_LIVES;
-                self.add(flat, format!("the first {shortest} s of each life, median {name}: {} MiB", words.join(", ")));
+        let (memory, heap) = (young(|used| used.memory), young(|used| used.heap));
+        for (name, young, room) in [("memory", memory, MEMORY), ("heap", heap, MEMORY)] {
+            if let [_, second, .., last] = young[..] {
+                let words: Vec<String> = young.iter().map(|bytes| format!("{:.1}", *bytes as f64 / MIB)).collect();
+                let good = room.holds(second, last);
+                self.add(good, format!("the first {shortest} s of each life, median {name}: {} MiB", words.join(", ")));
             }
         }
     }

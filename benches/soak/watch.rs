@@ -63,17 +63,27 @@ pub(crate) type Life = Vec<Use>;
 /// Fewer samples of a life say nothing about its trend: its first half minute fills caches.
 pub(crate) const ENOUGH: usize = 120;
 
-/// What may be more in the last quarter of a life than in the second: a twentieth, and this.
+/// What may be more in the last quarter of a life than in the second: one part of so many, and so much.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
-    /// Bytes.
-    pub(crate) memory: u64,
-    pub(crate) files: u64,
-    pub(crate) threads: u64,
+    part: u64,
+    more: u64,
 }
 
-/// Holes in the allocator's pages, connections that come and go, threads that wait for a disk for ten seconds after they were needed.
-pub(crate) const ROOM: Room = Room { memory: 2 << 20, files: 12, threads: 12 };
+impl Room {
+    pub(crate) fn holds(self, before: u64, after: u64) -> bool {
+        after <= before + before / self.part + self.more
+    }
+}
+
+/// What is allocated: caches of the stores fill and are emptied, by some MiB.
+const HEAP: Room = Room { part: 20, more: 1 << 20 };
+/// What is resident, beside that: pages between what was allocated at the highest moment so far, which glibc keeps.
+pub(crate) const MEMORY: Room = Room { part: 10, more: 4 << 20 };
+/// Connections that come and go.
+const FILES: Room = Room { part: 10, more: 12 };
+/// Threads that wait for a disk for ten seconds after they were needed.
+const THREADS: Room = Room { part: 10, more: 12 };
 
 /// A life's figures: the median of its second and of its last quarter.
 #[derive(Clone, Copy, Debug)]
@@ -81,12 +91,12 @@ pub(crate) struct Trend {
     pub(crate) name: &'static str,
     pub(crate) before: u64,
     pub(crate) after: u64,
-    pub(crate) room: u64,
+    room: Room,
 }
 
 impl Trend {
     pub(crate) fn is_flat(&self) -> bool {
-        self.after <= self.before + self.before / 20 + self.room
+        self.room.holds(self.before, self.after)
     }
 }
 
@@ -100,10 +110,10 @@ pub(crate) fn trends(life: &Life) -> Option<[Trend; 4]> {
     let trend =
         |name, of: fn(&Use) -> u64, room| Trend { name, before: median(second, of), after: median(last, of), room };
     Some([
-        trend("memory", |used| used.memory, ROOM.memory),
-        trend("heap", |used| used.heap, ROOM.memory),
-        trend("files", |used| used.files, ROOM.files),
-        trend("threads", |used| used.threads, ROOM.threads),
+        trend("memory", |used| used.memory, MEMORY),
+        trend("heap", |used| used.heap, HEAP),
+        trend("files", |used| used.files, FILES),
+        trend("threads", |used| used.threads, THREADS),
     ])
 }
 
@@ -129,6 +139,12 @@ mod tests {
         let flat = |life: &Life| trends(life).unwrap().map(|trend| trend.is_flat());
         assert_eq!(flat(&life(|at| (50 + at) << 20)), [false, true, true, true]);
         assert_eq!(flat(&life(|at| if at < 20 { 10 << 20 } else { 60 << 20 })), [true; 4]);
+        let leak: Life = life(|_| 60 << 20)
+            .into_iter()
+            .zip(0..)
+            .map(|(used, at)| Use { heap: (50 << 20) + at * 100_000, ..used })
+            .collect();
+        assert_eq!(flat(&leak), [true, false, true, true], "a leak that no page shows yet");
         assert!(trends(&life(|_| 1)[1..].to_vec()).is_none());
     }
 

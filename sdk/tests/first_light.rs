@@ -382,8 +382,8 @@ async fn nonsense_settings_are_refused_at_the_start() {
     assert!(matches!(start(small).await, ClientError::Rsa(_)));
     let mut large = config();
     large.max_payload = 100 << 20;
-    assert!(matches!(start(large).await, ClientError::Network(_)));
+    assert!(matches!(start(large).await, ClientError::Config(_)));
     let mut silent = config();
     silent.requester.max_key_requests_per_second = 0;
-    assert!(matches!(start(silent).await, ClientError::Network(_)));
+    assert!(matches!(start(silent).await, ClientError::Config(_)));
 }

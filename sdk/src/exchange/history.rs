@@ -24,7 +24,8 @@ const TABLE: &str = "history";
 /// How far back a publisher hands out the keys of a stream.
 ///
 /// The owner of a stream is always given every key. Under every policy a key stays to be had for [`HISTORY_GRACE`] after the
-/// next one became current, so that messages that wait for their key across a change of keys stay readable.
+/// next one became current, so that messages that wait for their key across a change of keys stay readable: by whoever may have
+/// been waiting, and not by somebody whose time began later. (Where the permission source does not know when it began, by all.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum HistoryPolicy {
@@ -71,17 +72,17 @@ impl HistoryPolicy {
         // Nobody tells a device when another replaced its key: such a key is known to have been in use at its beginning only.
         let known_until = if stored.origin == KeyOrigin::Received { Some(stored.since) } else { None };
         let Some(until) = stored.until.or(known_until).map(Timestamp::from_millis) else { return true };
-        let ended_within = |span: Duration| until >= asker.now.minus(span.max(HISTORY_GRACE));
-        match self {
-            Self::All => true,
-            // A grant holds from the second of its start on.
-            Self::SinceGrantStart => {
-                let began = asker.grant.beginning().map(|began| Timestamp::from_secs(began.as_secs()));
-                began.is_some_and(|began| until > began) || ended_within(HISTORY_GRACE)
+        let ended_within = |span: Duration| until >= asker.now.minus(span);
+        // A grant holds from the second of its start on.
+        let began = asker.grant.beginning().map(|began| Timestamp::from_secs(began.as_secs()));
+        let in_grace = ended_within(HISTORY_GRACE) && began.is_none_or(|began| until > began);
+        in_grace
+            || match self {
+                Self::All => true,
+                Self::SinceGrantStart => began.is_some_and(|began| until > began),
+                Self::Window(span) => ended_within(span),
+                Self::None => false,
             }
-            Self::Window(span) => ended_within(span),
-            Self::None => ended_within(HISTORY_GRACE),
-        }
     }
 }
 
@@ -209,6 +210,21 @@ mod tests {
             let key = stored(NOW - since, until.map(|until| NOW - until));
             let said = policies.map(|policy| policy.allows(&key, &asker(Some(NOW - 1000))).is_ok());
             assert_eq!(said, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_ended_before_the_askers_time_began_is_history_however_short_ago() {
+        use HistoryPolicy::{All, None as Nothing, SinceGrantStart, Window};
+        let (key, newcomer) = (stored(NOW - 9000, Some(NOW - 2)), asker(Some(NOW - 2)));
+        for policy in [SinceGrantStart, Nothing, Window(Duration::from_secs(1))] {
+            assert_eq!(policy.allows(&key, &newcomer), Err(Refusal::Policy), "{policy}");
+            for may_have_waited in [asker(Some(NOW - 3)), asker(None)] {
+                assert_eq!(policy.allows(&key, &may_have_waited), Ok(()), "{policy}");
+            }
+        }
+        for policy in [All, Window(Duration::from_secs(2))] {
+            assert_eq!(policy.allows(&key, &newcomer), Ok(()), "{policy}");
         }
     }
 

@@ -96,8 +96,9 @@ impl Used {
     pub(crate) fn allows(&self, key_id: &KeyId, policy: HistoryPolicy, began: Option<u64>, now: u64) -> bool {
         let Some(until) = self.keys.get(key_id).map(|used| used.until) else { return false };
         let Some(until) = until else { return true };
-        let ended_within = |span: Duration| Duration::from_millis(now - until) <= span.max(HISTORY_GRACE);
-        ended_within(Duration::ZERO)
+        let ended_within = |span: Duration| Duration::from_millis(now - until) <= span;
+        let in_grace = ended_within(HISTORY_GRACE) && began.is_none_or(|began| until > began);
+        in_grace
             || match policy {
                 HistoryPolicy::All => true,
                 HistoryPolicy::SinceGrantStart => began.is_some_and(|began| until > began),
