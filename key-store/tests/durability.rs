@@ -8,11 +8,12 @@ use std::{
     fs,
     io::Read,
     path::Path,
+    process::Command,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
 
-use common::{Other, child_dir, contents, crash_image, numbered, open, say, scope, try_open};
+use common::{CHILD_DIR, Other, child_dir, contents, crash_image, numbered, open, say, scope, try_open};
 use veilcast_key_store::{GroupKey, KeyId, KeyOrigin, KeyScope, KeyStore, RecordStore, StoreError, TimeRange};
 
 const WRITES: usize = 10_000;
@@ -123,6 +124,41 @@ fn after_kill_9_of_eight_writers_who_share_their_syncs_every_acknowledged_key_is
     let dir = tempfile::tempdir().unwrap();
     let (tried, done) = killed_in_the_middle("child_writes_from_eight_threads", dir.path(), 2_000);
     check_survivors(dir.path(), &tried, &done, 8);
+}
+
+/// Started by the test below in a process of its own, whose files may not grow; does nothing in an ordinary run.
+#[test]
+fn child_fills_its_disk() {
+    let Some(dir) = child_dir() else { return };
+    let store = open(&dir);
+    let failed = (0..WRITES).find(|n| store.make_current(&scope("o/p"), &numbered(*n), *n as u64).is_err());
+    let failed = failed.expect("the disk is full at some time");
+    let again = store.make_current(&scope("o/p"), &numbered(failed + 1), failed as u64);
+    assert!(again.is_err(), "nothing is acknowledged any more");
+    // Whoever lets go of it does not wait for a disk that is full.
+    drop(store);
+    say(&format!("{failed}"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn after_a_write_failed_no_key_is_acknowledged_the_store_can_be_let_go_of_and_what_was_acknowledged_is_found_later() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    // A limit on the size of files stands for a full disk.
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 3000; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "child_fills_its_disk", "--nocapture"])
+        .env(CHILD_DIR, dir.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = text.lines().find_map(|line| Some(line.split_once("SAYS ")?.1.to_owned()));
+    let failed = said.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
+    let failed: usize = failed.parse().unwrap();
+    let done = (0..failed).collect();
+    check_survivors(dir.path(), &(0..=failed).collect(), &done, 1);
 }
 
 #[test]

@@ -156,6 +156,16 @@ impl Closing {
     }
 }
 
+impl Drop for SledShelf {
+    fn drop(&mut self) {
+        if self.closing.commits.is_broken() {
+            // sled flushes as it goes, and waits for ever for what it could not write. It stays as it is until the process ends; what
+            // was acknowledged is on disk.
+            std::mem::forget(self.db.clone());
+        }
+    }
+}
+
 impl Drop for Closing {
     fn drop(&mut self) {
         if !self.commits.is_broken() {

@@ -150,6 +150,16 @@ impl SledMessageStore {
     }
 }
 
+impl Drop for SledMessageStore {
+    fn drop(&mut self) {
+        if self.commits.is_broken() {
+            // sled flushes as it goes, and waits for ever for what it could not write. It stays as it is until the process ends; what
+            // was acknowledged is on disk.
+            std::mem::forget(self.db.clone());
+        }
+    }
+}
+
 impl MessageStore for SledMessageStore {
     fn append(&self, now: Timestamp, messages: &[Verified<MessageContent>]) -> Result<Appended, StorageError> {
         // The wait is also for what was known: whoever put it there may still be waiting for the disk.
