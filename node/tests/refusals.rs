@@ -5,6 +5,7 @@
 mod common;
 
 use std::io::Write;
+use std::process::Stdio;
 
 use common::{Daemon, Home, VERBS, in_path};
 use serde_json::json;
@@ -160,6 +161,21 @@ fn a_key_that_could_do_nothing_is_not_made() {
         add(verb).failed(2, &["about the node as a whole", "--all-streams"]);
     }
     assert_eq!(home.run(&["api-key", "list", "--json"]).json()["api_keys"].as_array().unwrap().len(), 1);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_api_key_that_could_not_be_shown_is_not_kept() {
+    let home = Home::new();
+    home.stream("prices");
+    for through_a_daemon in [false, true] {
+        let daemon = through_a_daemon.then(|| Daemon::start(&home, &[]));
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut add = home.command(&["api-key", "add", "lost", "--all-streams", "--verb", "publish"]);
+        assert_eq!(add.stdin(Stdio::null()).stdout(full).stderr(Stdio::null()).status().unwrap().code(), Some(1));
+        assert_eq!(home.run(&["api-key", "list", "--json"]).json()["api_keys"], json!([]));
+        daemon.into_iter().for_each(Daemon::end);
+    }
 }
 
 #[test]

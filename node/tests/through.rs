@@ -225,7 +225,9 @@ fn the_audit_log_is_checked_printed_and_begun_anew_through_the_daemon_that_write
     let log = seller.file("log.jsonl", seller.run(&["audit", "export"]).ok().as_bytes());
     // By anybody, without what runs there.
     seller.run(&["audit", "verify", "--export", log.to_str().unwrap()]).ok();
-    seller.run(&["audit", "begin-anew", "--yes"]).ok();
+    seller.run(&["audit", "begin-anew", "--yes"]).failed(1, &["is whole", "--although-whole"]);
+    seller.run(&since).ok();
+    seller.run(&["audit", "begin-anew", "--yes", "--although-whole"]).ok();
     seller.run(&since).failed(1, &["audit"]);
     drop(reading);
     let again = subscribed(&Home::new(), &stream, &daemon.address, &[]);

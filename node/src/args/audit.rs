@@ -100,4 +100,7 @@ pub(crate) struct AuditAnewArgs {
     /// Do it: nothing brings the log back
     #[arg(long, required = true)]
     pub(crate) yes: bool,
+    /// Also where nothing is wrong with it
+    #[arg(long)]
+    pub(crate) although_whole: bool,
 }

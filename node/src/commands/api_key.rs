@@ -21,7 +21,8 @@ pub(crate) fn run(command: &ApiKeyCommand, shared: &Shared, output: Output) -> R
             api_key::add(&*store, &key)?;
             let mut json = in_json(&key);
             json["key"] = text.as_str().into();
-            added(&json, output)?;
+            // One that nobody has seen opens nothing for anybody, and would keep its name.
+            added(&json, output).inspect_err(|_| drop(api_key::revoke(&*store, &args.name)))?;
         }
         ApiKeyCommand::List(_) => {
             let kept = api_key::list(&*store)?;

@@ -10,11 +10,12 @@ use std::path::PathBuf;
 
 use veilcast::audit::{AuditFault, AuditHead};
 
-use crate::args::{AuditCommand, AuditVerifyArgs, Shared};
+use crate::args::{AuditAnewArgs, AuditCommand, AuditVerifyArgs, Shared};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::session::Session;
+use crate::words::counted;
 
 pub(crate) fn run(command: &AuditCommand, shared: &Shared, output: Output) -> Result<Exit, Failure> {
     match command {
@@ -38,7 +39,7 @@ pub(crate) fn on(
         AuditCommand::Verify(args) => verify::log(args, kept.as_ref(), session, output)?,
         AuditCommand::Export(args) => export::run(args, session, output)?,
         AuditCommand::Head(_) => head(session, output)?,
-        AuditCommand::BeginAnew(_) => begin_anew(session, output)?,
+        AuditCommand::BeginAnew(args) => begin_anew(args, session, output)?,
     }
     Ok(Exit::Done)
 }
@@ -79,8 +80,15 @@ fn head(session: &Session, output: Output) -> Result<(), Failure> {
     output.result(hex::encode(head.envelope()), &words::head_in_json(&head))
 }
 
-fn begin_anew(session: &Session, output: Output) -> Result<(), Failure> {
-    let pages = session.audit().begin_anew()?;
+/// One that is whole is removed only by whoever says so: there is no other account of who was given which key.
+fn begin_anew(args: &AuditAnewArgs, session: &Session, output: Output) -> Result<(), Failure> {
+    let log = session.audit();
+    if !args.although_whole
+        && let Ok(Some(report)) = log.verify::<AuditFault>(None, |_| Ok(()))
+    {
+        return Err(AuditCommandError::Whole { entries: report.entries }.into());
+    }
+    let pages = log.begin_anew()?;
     let text =
         format!("the audit log is removed, {pages} pages of it; another begins with the next key given or refused");
     output.result(text, &serde_json::json!({ "removed_pages": pages }))
@@ -96,6 +104,10 @@ pub(crate) enum AuditCommandError {
     Fault(AuditFault),
     #[error("{0}; ask for a head of this very log, or check without --since-head")]
     OtherHead(AuditFault),
+    #[error(
+        "the audit log is whole ({}), and nothing else tells who was given which key; it goes on by itself. To remove it all the same: --although-whole", counted(*.entries, "entry", "entries")
+    )]
+    Whole { entries: u64 },
     #[error("--json and --format csv ask for two forms at once; leave one of them away")]
     TwoForms,
     #[error("there is no audit log in this data folder; it begins with the first key given or refused")]

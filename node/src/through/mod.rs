@@ -152,7 +152,12 @@ async fn keys_of_applications(
             let new = json!({
                 "name": args.name.as_str(), "verbs": verbs, "streams": streams, "all_streams": args.all_streams,
             });
-            api_key::added(&link.post("/api-keys", &new).await?, output)
+            let added = api_key::added(&link.post("/api-keys", &new).await?, output);
+            if added.is_err() {
+                // One that nobody has seen opens nothing for anybody, and would keep its name.
+                link.delete(&format!("/api-keys/{}", args.name)).await?;
+            }
+            added
         }
         ApiKeyCommand::List(_) => api_key::listed(&link.get("/api-keys").await?, output),
         ApiKeyCommand::Revoke(args) => {
