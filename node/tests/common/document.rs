@@ -26,6 +26,10 @@ fn is_of(path: &str, route: &str) -> bool {
 
 /// The document names this status for what was asked. What is no route, or not with this method, is none of its business.
 pub(super) fn names(path: &str, args: &[&str], status: u16) {
+    // What comes at the end of redirections is another route's.
+    if args.contains(&"-L") {
+        return;
+    }
     let (path, method) = (path.split('?').next().unwrap_or_default(), method(args));
     let routes = document()["paths"].as_object().unwrap();
     let mut found: Vec<_> = routes.iter().filter(|(route, _)| is_of(path, route)).collect();
