@@ -5,7 +5,7 @@
 mod common;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
@@ -268,6 +268,46 @@ fn streams_are_read_live_and_from_storage_through_the_daemon_and_end_with_it() {
     assert_eq!(endless.wait(), Some(1), "it was cut off: {:#?}", endless.stderr.all());
     endless.stderr.wait_for("is stopping");
     daemon.end();
+}
+
+#[test]
+fn whoever_reads_slowly_what_a_command_prints_gets_all_of_it_and_neither_that_nor_what_comes_slowly_holds_up_a_stop() {
+    const LINES: usize = 100;
+    let home = Home::new();
+    let stream = home.stream("prices");
+    home.config(&format!("[storage]\nstreams = [\"{stream}\"]\n"));
+    let mut daemon = Daemon::start(&home, &[]);
+    // More than pipes and sockets hold.
+    let lines: Vec<String> = (0..LINES).map(|n| format!("{n} {}", "x".repeat(60_000))).collect();
+    home.run_with(&["publish", &stream], lines.join("\n").as_bytes()).ok();
+    let reads = || {
+        let mut command = home.command(&["resend", &stream, "--last", &LINES.to_string()]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(out.next().unwrap().unwrap(), lines[0]);
+        (child, out)
+    };
+    let ((mut slow, all), (mut paused, some)) = (reads(), reads());
+    assert!(all.map(Result::unwrap).eq(lines[1..].iter().cloned()));
+    assert_eq!(slow.wait().unwrap().code(), Some(0));
+
+    let mut half = UnixStream::connect(home.path().join("control.sock")).unwrap();
+    half.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    half.write_all(b"POST /command HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
+        .unwrap();
+    let mut goes_on = [0; 12];
+    half.read_exact(&mut goes_on).unwrap();
+    assert_eq!(&goes_on, b"HTTP/1.1 100");
+
+    daemon.process.signal("-TERM");
+    assert_eq!(daemon.process.wait(), Some(0));
+    let said = daemon.process.stderr.all().join("\n");
+    assert!(!said.contains("too long"), "{said}");
+    let mut told = String::new();
+    half.read_to_string(&mut told).unwrap();
+    assert!(told.contains("HTTP/1.1 503") && told.contains("stopping"), "{told}");
+    drop(some);
+    paused.wait().unwrap();
 }
 
 #[test]

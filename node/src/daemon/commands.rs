@@ -69,7 +69,11 @@ async fn command(State(Host(folder)): State<Host>, request: axum::extract::Reque
         Ok(caller) => caller,
         Err(refused) => return refused.into_response(),
     };
-    let request = match Request::read(body, &folder.dir).await {
+    let read = tokio::select! {
+        read = Request::read(body, &folder.dir) => read,
+        () = folder.gateway.stops() => Err(NoRequest::Stopping),
+    };
+    let request = match read {
         Ok(request) => request,
         Err(refused) => return refused.into_response(),
     };
@@ -103,17 +107,20 @@ pub(super) enum NoRequest {
     TooLarge,
     #[error("what was asked for did not come whole")]
     Broken,
+    #[error("it is stopping")]
+    Stopping,
     #[error("its disk failed: {0}")]
     Disk(std::io::Error),
 }
 
 impl IntoResponse for NoRequest {
     fn into_response(self) -> Response {
-        let status = match self {
-            Self::Disk(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            _ => StatusCode::BAD_REQUEST,
+        let (status, code) = match self {
+            Self::Disk(_) => (StatusCode::INTERNAL_SERVER_ERROR, "no_command"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "no_command"),
+            Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+            _ => (StatusCode::BAD_REQUEST, "no_command"),
         };
-        (status, axum::Json(json!({ "code": "no_command", "message": self.to_string() }))).into_response()
+        (status, axum::Json(json!({ "code": code, "message": self.to_string() }))).into_response()
     }
 }

@@ -17,12 +17,10 @@ use super::DaemonError;
 use crate::data_dir::DataDir;
 use crate::gateway::{Bounds, Crowd, Door, Limits};
 
-/// The owner's own commands; one of them may wait for lines on its stdin for as long as it likes.
-const LIMITS: Limits = Limits {
-    seats: Bounds { most: 64, per_key: 64, live_per_key: 64 },
-    head_timeout: Duration::from_secs(7 * 24 * 3600),
-    write_timeout: Duration::from_secs(30),
-};
+/// The owner's own commands; one of them may wait for lines on its stdin, or for whoever reads its stdout, for as long as it likes.
+const LIMITS: Limits =
+    Limits { seats: Bounds { most: 64, per_key: 64, live_per_key: 64 }, head_timeout: A_WEEK, write_timeout: A_WEEK };
+const A_WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A socket in its place, and the name to take away at the end.
 pub(super) struct Placed {

@@ -120,7 +120,10 @@ impl<L: Listener> Door<L> {
             match self.crowd.enter() {
                 Some(seat) => {
                     let peer = L::peer(&stream);
-                    let stream = Lingering::new(Impatient::new(stream, self.limits.write_timeout), seat.clone());
+                    let stops = gateway.clone();
+                    let stops = async move { stops.stops().await };
+                    let stream = Impatient::new(stream, self.limits.write_timeout, stops);
+                    let stream = Lingering::new(stream, seat.clone());
                     let serving = one(stream, peer, seat, router.clone(), gateway.clone(), self.limits, self.control);
                     served.spawn(serving);
                 }

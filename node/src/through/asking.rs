@@ -244,8 +244,7 @@ impl Asking<'_> {
             }
             match answer.frame().await {
                 Some(Ok(piece)) => came.extend(piece.into_data().ok()),
-                Some(Err(error)) => return Err(broken(&error).into()),
-                None => return Err(broken(&"it ended in the middle").into()),
+                Some(Err(_)) | None => return Err(broken(&"it ended before the command did").into()),
             }
         }
     }

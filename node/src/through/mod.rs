@@ -386,6 +386,7 @@ fn hint(code: &str) -> &'static str {
         "pending" => "look for it with a block explorer before you do the same again",
         "one_transaction" => "name the contract with --registry, which does one after the other",
         "too_many_connections" => "wait until one of them has ended, or end one, and run this again",
+        "stopping" => "run this again once it has stopped, or runs again",
         "no_command" => "see to it, or stop it and run this again",
         _ => "see what the veilcast that runs there logs",
     }
