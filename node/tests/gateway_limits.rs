@@ -199,12 +199,23 @@ fn a_soft_limit_of_open_files_is_raised_at_the_start() {
     daemon.end();
 }
 
-/// What a process takes of the memory, bytes.
-#[cfg(target_os = "linux")]
-fn memory(process: &Process) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() * 1024
+#[test]
+fn who_asks_before_a_body_is_sent_that_is_too_large_is_told_so_and_not_to_go_on() {
+    let (home, path, [key]) = home("", ["writer"]);
+    let daemon = Daemon::start(&home, &[]);
+    for (length, status) in [(5, "HTTP/1.1 100"), (1 << 30, "HTTP/1.1 413")] {
+        let mut socket = TcpStream::connect(daemon.authority()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nContent-Type: text/plain\r\n\
+             Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).unwrap();
+        let mut answer = [0; 12];
+        socket.read_exact(&mut answer).unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), status);
+    }
+    daemon.end();
 }
 
 /// A stream of events that has begun, and of which nothing more is taken.
@@ -237,7 +248,7 @@ fn readers_that_take_nothing_cost_a_few_megabytes_each_and_learn_later_what_they
     publish();
     let mut lazy: Vec<TcpStream> = (0..READERS).map(|_| taking_nothing(&daemon, &key, &path)).collect();
     let live = daemon.follow(&key, &format!("{path}/subscribe"));
-    let before = memory(&daemon.process);
+    let before = daemon.process.memory();
     for n in 0..MESSAGES {
         publish();
         daemon.with(&key, &path, &["-H", "Content-Type: application/json", "-d", &n.to_string()]).ok();
@@ -246,7 +257,7 @@ fn readers_that_take_nothing_cost_a_few_megabytes_each_and_learn_later_what_they
         live.stdout
             .wait(&payload, |lines| lines.iter().rev().take(8).any(|line| line.ends_with(&payload)).then_some(()));
     }
-    let grown = memory(&daemon.process).saturating_sub(before);
+    let grown = daemon.process.memory().saturating_sub(before);
     let most = (READERS * COSTS) as u64;
     assert!(most * 2 < (READERS * MESSAGES * LARGE) as u64, "what is waiting would not show");
     assert!(grown < most, "{grown} bytes more, of {most}");

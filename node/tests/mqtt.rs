@@ -352,6 +352,9 @@ fn what_is_no_packet_or_has_no_place_ends_its_connection_and_no_other() {
             packet(0x30, &[&[0xff, 0xff, b'x']]),
             packet(0x30, &[&text(b"\xff\xfe"), &[0]]),
             packet(0x82, &[&[0, 1]]),
+            // Flags that its kind has not.
+            packet(0x80, &subscribe(version, stream, 1)[2..].chunks(1).collect::<Vec<_>>()),
+            packet(0x60, &[&[0, 1]]),
             packet(0x40, &[&[0, 7]]),
             packet(0x50, &[&[0, 7]]),
             packet(0xf0, &[&[0; 8]]),
@@ -405,7 +408,6 @@ fn a_client_that_takes_or_acknowledges_nothing_is_cut_off_and_others_get_everyth
     let mut good = Raw::login(&house, 4, &house.key, "good");
     good.say(&subscribe(4, stream, 0));
     assert_eq!(good.hear().unwrap().0, 0x90);
-    let reader = std::thread::spawn(move || (0..MANY).map(|_| good.hear().unwrap().1.len()).min());
     let acknowledged = std::thread::spawn(move || {
         let heard = lazy.rest();
         (heard.len(), heard.last().map(|(kind, body)| (*kind, body[0])))
@@ -416,11 +418,11 @@ fn a_client_that_takes_or_acknowledges_nothing_is_cut_off_and_others_get_everyth
     for id in 1..=MANY {
         source.say(&publish(5, stream, id, &payload));
         assert_eq!(source.hear().unwrap().0, 0x40);
+        assert!(good.hear().unwrap().1.len() > payload.len());
     }
-    assert!(reader.join().unwrap().unwrap() > payload.len());
     house.daemon.process.stderr.wait_for("it takes nothing of what is sent to it");
-    // As many as may be on their way, and why no more.
-    assert_eq!(acknowledged.join().unwrap(), (65, Some((0xe0, 0x97))));
+    // As many as make the 1 MiB that may be on its way, and why no more.
+    assert_eq!(acknowledged.join().unwrap(), (12, Some((0xe0, 0x97))));
     drop(deaf);
     house.daemon.end();
 }
@@ -494,6 +496,175 @@ fn who_is_silent_for_too_long_is_gone_and_leaves_a_will_and_a_name_has_one_clien
 }
 
 #[test]
+fn the_later_of_two_clients_of_one_name_stays_also_where_their_key_has_as_many_connections_as_it_may_have() {
+    // Two of three may stay.
+    let house = House::open("[gateway]\nmax_connections_per_key = 3");
+    let mut other = Raw::login(&house, 4, &house.key, "other");
+    let mut last = Raw::login(&house, 5, &house.key, "same");
+    for version in [4, 5, 4, 5] {
+        let mut stranger = Raw::to(&house);
+        stranger.say(&hello(5, &house.key, "third", 0, None));
+        assert_eq!(stranger.hear().unwrap().1[1], 0x97);
+        let next = Raw::login(&house, version, &house.key, "same");
+        let heard = last.rest();
+        let told = heard.iter().all(|(kind, bye)| *kind == 0xe0 && bye[0] == 0x8e);
+        assert!(told && heard.len() == usize::from(version == 4), "{heard:?}");
+        last = next;
+    }
+    for client in [&mut other, &mut last] {
+        client.say(&packet(0xc0, &[]));
+        assert_eq!(client.hear().unwrap(), (0xd0, vec![]));
+    }
+    house.daemon.end();
+}
+
+/// `PUBLISH` in version 5 with QoS 1 and these properties.
+fn publish_with(topic: &str, id: u16, properties: &[u8]) -> Vec<u8> {
+    let length = packet(0, &[properties]);
+    let length = &length[1..length.len() - properties.len()];
+    packet(0x32, &[&text(topic), &id.to_be_bytes(), length, properties, b"1"])
+}
+
+#[test]
+fn a_packet_with_more_beside_its_payload_than_there_may_be_is_refused_and_what_came_before_it_is_done() {
+    const HEAD: usize = 16 * 1024;
+    let house = House::open("");
+    let stream = house.stream.as_str();
+    let named = [&[0x26][..], &text("partition"), &text("1")].concat();
+    let empty = |bytes: usize| [0x26, 0, 0, 0, 0].repeat(bytes / 5);
+    let mut reader = Raw::login(&house, 5, &house.key, "reader");
+    reader.say(&packet(0x82, &[&[0, 9, 16, 0x26], &text("partitions"), &text("1"), &text(stream), &[0]]));
+    assert_eq!(reader.hear().unwrap().0, 0x90);
+    let mut full = [&empty(HEAD - named.len())[..], &named].concat();
+    let mut raw = Raw::login(&house, 5, &house.key, "a");
+    raw.say(&publish_with(stream, 1, &full));
+    full.extend(empty(HEAD));
+    raw.say(&[publish(5, stream, 2, b"1"), publish_with(stream, 3, &full), publish(5, stream, 4, b"1")].concat());
+    let heard = raw.rest();
+    let said: Vec<(u8, u8)> = heard.iter().map(|(kind, body)| (*kind, body[usize::from(*kind == 0x40)])).collect();
+    assert_eq!(said, [(0x40, 1), (0x40, 2), (0xe0, 0x95)], "{heard:?}");
+    // What is known among the rest is found.
+    let (kind, body) = reader.hear().unwrap();
+    assert!(kind == 0x30 && body.windows(named.len()).any(|window| window == named), "{body:02x?}");
+    // Nothing but a message is large.
+    for version in [4, 5] {
+        let mut raw = Raw::login(&house, version, &house.key, "a");
+        raw.say(&packet(0xa2, &[&[0, 1, 0], &[0, 1, b'x'].repeat(60_000)]));
+        let heard = raw.rest();
+        assert!(heard.iter().all(|(kind, body)| *kind == 0xe0 && body[0] == 0x95), "{heard:?}");
+        assert_eq!(heard.len(), usize::from(version == 5));
+    }
+    house.daemon.end();
+}
+
+#[test]
+fn a_message_that_comes_byte_by_byte_and_again_is_one_and_a_second_half_without_a_first_is_said_to_be_so_in_version_5()
+{
+    let house = House::open("");
+    for version in [4, 5] {
+        let mut raw = Raw::login(&house, version, &house.key, "exact");
+        let mut message = publish(version, &house.stream, 5, b"once");
+        message[0] = 0x34;
+        for byte in &message {
+            raw.say(&[*byte]);
+        }
+        assert_eq!(raw.hear().unwrap(), (0x50, vec![0, 5]));
+        // Sent again it is the same message.
+        message[0] = 0x3c;
+        raw.say(&message);
+        assert_eq!(raw.hear().unwrap(), (0x50, vec![0, 5]));
+        let release = packet(0x62, &[&[0, 5]]);
+        raw.say(&release);
+        assert_eq!(raw.hear().unwrap(), (0x70, vec![0, 5]));
+        for id in [5, 6] {
+            raw.say(&packet(0x62, &[&[0, id]]));
+            let unknown: &[u8] = if version == 5 { &[0x92] } else { &[] };
+            assert_eq!(raw.hear().unwrap(), (0x70, [&[0, id], unknown].concat()));
+        }
+    }
+    house.daemon.end();
+}
+
+#[test]
+fn a_packet_that_does_not_become_whole_in_time_ends_its_connection() {
+    let house = House::open("[gateway]\nbody_timeout = \"3s\"");
+    let half = |version| {
+        let mut raw = Raw::login(&house, version, &house.key, &format!("half {version}"));
+        let message = publish(version, &house.stream, 1, &[b'x'; 1000]);
+        raw.say(&message[..message.len() - 1]);
+        raw
+    };
+    let (mut old, mut new) = (half(4), half(5));
+    new.is_told_to_go(0x97);
+    assert_eq!(old.rest(), []);
+    house.daemon.end();
+}
+
+/// Eight readers that take nothing, or acknowledge nothing, in both versions.
+#[cfg(target_os = "linux")]
+#[test]
+fn readers_that_take_or_acknowledge_nothing_cost_a_few_megabytes_each_and_others_lose_nothing() {
+    const MESSAGES: u16 = 60;
+    const LARGE: usize = 900_000;
+    const READERS: usize = 8;
+    // What waits, what is on its way, and what is being sent, in some copies.
+    const COSTS: usize = (4 << 20) + 8 * LARGE;
+    // Publishing, keeping and reading it.
+    const BESIDE: usize = 64 << 20;
+    let house = House::open("write_timeout = \"1h\"");
+    let stream = house.stream.as_str();
+    let follows = |version: u8, qos: u8, name: &str| {
+        let mut raw = Raw::to(&house);
+        let mut hello = hello(version, &house.key, name, 0, None);
+        // A session that it wants kept would have to be held for it.
+        let name = hello.windows(4).position(|four| four == b"MQTT").unwrap();
+        hello[name + 5] &= !0x02;
+        raw.say(&hello);
+        assert_eq!(raw.hear().unwrap().1[1], 0);
+        raw.say(&subscribe(version, stream, qos));
+        assert_eq!(raw.hear().unwrap().0, 0x90);
+        raw
+    };
+    let mut source = Raw::login(&house, 5, &house.key, "source");
+    let mut publish = |id, payload: &[u8]| {
+        source.say(&publish(5, stream, id, payload));
+        assert_eq!(source.hear().unwrap(), (0x40, vec![0, u8::try_from(id).unwrap()]));
+    };
+    publish(1, &[0xff; LARGE]);
+    let mut good = Raw::login(&house, 4, &house.key, "good");
+    good.say(&subscribe(4, stream, 0));
+    assert_eq!(good.hear().unwrap().0, 0x90);
+    let mut deaf = Vec::new();
+    let mut lazy = Vec::new();
+    for version in [4, 5] {
+        deaf.extend([0, 1].map(|qos| follows(version, qos, &format!("deaf {version} {qos}"))));
+        for name in ["a", "b"] {
+            let mut raw = follows(version, 1, &format!("lazy {version} {name}"));
+            let socket = raw.0.try_clone().unwrap();
+            let until_the_pong = move || (0..).take_while(|_| raw.hear().unwrap().0 != 0xd0).count();
+            lazy.push((Raw(socket), std::thread::spawn(until_the_pong)));
+        }
+    }
+    let before = house.daemon.process.memory();
+    for id in 2..=MESSAGES {
+        publish(id, &[0xff; LARGE]);
+        assert!(good.hear().unwrap().1.len() > LARGE);
+    }
+    let grown = house.daemon.process.memory().saturating_sub(before);
+    let most = (READERS * COSTS + BESIDE) as u64;
+    assert!(most * 2 < READERS as u64 * u64::from(MESSAGES) * LARGE as u64, "what is waiting would not show");
+    assert!(grown < most, "{grown} bytes more, of {most}");
+    for (mut raw, reader) in lazy {
+        raw.say(&packet(0xc0, &[]));
+        // What may be on its way, and not all.
+        assert!(reader.join().unwrap() <= 2);
+    }
+    assert_eq!(deaf.len() * 2, READERS);
+    drop(deaf);
+    house.daemon.end();
+}
+
+#[test]
 fn what_is_not_done_here_is_said_at_once_or_refused_by_itself() {
     let house = House::open("");
     let stream = house.stream.as_str();
@@ -521,7 +692,13 @@ fn what_is_not_done_here_is_said_at_once_or_refused_by_itself() {
     let mut raw = Raw::login(&house, 5, &house.key, "a");
     raw.say(&packet(0x32, &[&text(stream), &[0, 1, 3, 0x23, 0, 1], b"1"]));
     raw.is_told_to_go(0x94);
-    // Version 3.1.1 can only be sent away.
+    // Version 3.1.1 can only be sent away; whoever wants a session kept there needs a name.
+    let mut nameless = hello(4, &house.key, "", 0, None);
+    let name = nameless.windows(4).position(|four| four == b"MQTT").unwrap();
+    nameless[name + 5] &= !0x02;
+    let mut raw = Raw::to(&house);
+    raw.say(&nameless);
+    assert_eq!(raw.rest(), [(0x20, vec![0, 2])]);
     for bytes in [packet(0x33, &[&text(stream), &[0, 1], b"1"]), publish(4, "x/y", 1, b"1")] {
         let mut raw = Raw::login(&house, 4, &house.key, "a");
         raw.say(&bytes);

@@ -32,6 +32,8 @@ pub(super) async fn read(
     let slow = |_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body took too long");
     match collected.map_err(slow)? {
         Ok(Some(bytes)) => caller.still_may(gateway).map(|()| bytes),
+        // Who asks before he sends it (RFC 9110, section 10.1.1) is not told to go on.
+        Ok(None) if announced.is_some() && headers.contains_key(header::EXPECT) => Err(ApiError::too_large(limit)),
         Ok(None) => {
             // Whoever still sends when the connection is closed may never see the answer.
             let _ = tokio::time::timeout(WITHIN, discard(&mut body)).await;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use veilcast::StreamId;
 
 use super::Gateway;
-use super::crowd::{Full, Holder, Seat, Stay};
+use super::crowd::{Full, Holder, Seat, SeatNumber, Stay};
 use super::error::{ApiError, RETRY};
 use super::journal::Asker;
 use super::listener::Control;
@@ -49,14 +49,23 @@ enum Who {
 }
 
 impl Caller {
-    /// Whoever has shown this key, and stays.
+    /// Whoever has shown this key, without a seat yet.
+    pub(super) const fn with(key: Arc<ApiKey>) -> Self {
+        Self { who: Who::Key(key), stay: None }
+    }
+
+    /// Takes this seat, and stays; where it comes in the place of another of the same key, that one has none any more.
     ///
     /// # Errors
     /// 429 where the key has as many connections as it may have, 503 where all are taken.
-    pub(super) fn with(key: Arc<ApiKey>, seat: &Seat) -> Result<Self, ApiError> {
-        let mut stay = seat.show(&Holder::Key(key.name.clone()))?;
+    pub(super) fn sits(self, seat: &Seat, instead_of: Option<SeatNumber>) -> Result<Self, ApiError> {
+        let holder = match &self.who {
+            Who::Owner => Holder::Owner,
+            Who::Key(key) => Holder::Key(key.name.clone()),
+        };
+        let mut stay = seat.show_instead(&holder, instead_of)?;
         stay.live()?;
-        Ok(Self { who: Who::Key(key), stay: Some(stay) })
+        Ok(Self { stay: Some(stay), ..self })
     }
 
     /// On a stream.
@@ -129,6 +138,14 @@ impl Caller {
         }
     }
 
+    /// Returns once its seat is another's.
+    pub(super) async fn gives_way(&self) {
+        match &self.stay {
+            None => std::future::pending().await,
+            Some(stay) => stay.seat().given_up().await,
+        }
+    }
+
     /// Returns once the key is revoked, the node stops or the connection gives way: what is open is to be closed then.
     pub(super) async fn ends(&self, gateway: &Gateway) -> End {
         let gone = async {
@@ -137,17 +154,11 @@ impl Caller {
                 Who::Key(key) => gateway.api_keys.gone(key).await,
             }
         };
-        let gives_way = async {
-            match &self.stay {
-                None => std::future::pending().await,
-                Some(stay) => stay.seat().given_up().await,
-            }
-        };
         tokio::select! {
             biased;
             () = gone => End::Revoked,
             () = gateway.stops() => End::Stopping,
-            () = gives_way => End::GivesWay,
+            () = self.gives_way() => End::GivesWay,
         }
     }
 }

@@ -87,6 +87,10 @@ pub(crate) struct Crowd {
 #[derive(Clone)]
 pub(crate) struct Seat(Arc<Taken>);
 
+/// Which seat it is; no other has the same, ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SeatNumber(u64);
+
 struct Taken {
     crowd: Crowd,
     number: u64,
@@ -148,10 +152,27 @@ impl Seat {
     /// # Errors
     /// [`Full`]: the seat is a stranger's as before, or whose it was.
     pub(crate) fn show(&self, holder: &Holder) -> Result<Stay, Full> {
+        self.show_instead(holder, None)
+    }
+
+    /// The same, where another of the holder's is given up for it first, whatever is open there: it comes in the place of that one.
+    ///
+    /// # Errors
+    /// [`Full`]
+    pub(super) fn show_instead(&self, holder: &Holder, of: Option<SeatNumber>) -> Result<Stay, Full> {
         let Taken { crowd, number, .. } = &*self.0;
-        crowd.lock().show(&crowd.bounds, *number, holder)?;
+        {
+            let mut seats = crowd.lock();
+            seats.gives_way(of.map(|SeatNumber(number)| number), holder);
+            seats.show(&crowd.bounds, *number, holder)?;
+        }
         self.0.marks.shown.store(true, Ordering::Relaxed);
         Ok(Stay { seat: self.clone(), kind: Kind::Passing })
+    }
+
+    /// Which it is.
+    pub(super) fn number(&self) -> SeatNumber {
+        SeatNumber(self.0.number)
     }
 
     /// Returns when it is to be given up.
@@ -309,6 +330,13 @@ impl Seats {
         self.give_up(number)
     }
 
+    /// This seat is given up, where it is this holder's.
+    fn gives_way(&mut self, number: Option<u64>, holder: &Holder) {
+        let of_it = |number: &u64| self.taken.get(number).is_some_and(|one| one.holder.as_ref() == Some(holder));
+        let number = number.filter(of_it);
+        self.give_up(number);
+    }
+
     fn give_up(&mut self, number: Option<u64>) -> bool {
         let leaving = number.and_then(|number| self.taken.remove(&number));
         leaving.inspect(|one| one.given_up.cancel()).is_some()
@@ -375,6 +403,22 @@ mod tests {
         assert!(idle.is_given_up());
         assert_eq!(idle.show(&key("a")).err(), Some(Full::House), "it is another's already");
         assert_eq!(crowd.seat(&key("a"), Kind::Passing).err(), Some(Full::Key(2)));
+    }
+
+    #[test]
+    fn whoever_comes_in_the_place_of_another_of_its_key_gets_in_where_the_key_has_as_many_as_it_may_have() {
+        let crowd = crowd(4, 2);
+        let (own, theirs) = (busy(&crowd, "a", 2), busy(&crowd, "b", 2));
+        let next = crowd.enter().unwrap();
+        assert_eq!(next.show_instead(&key("a"), Some(theirs[0].seat().number())).err(), Some(Full::Key(2)));
+        let mut stay = next.show_instead(&key("a"), Some(own[0].seat().number())).unwrap();
+        stay.live().unwrap();
+        assert!(is_given_up(own[0].seat()) && !is_given_up(own[1].seat()) && !is_given_up(theirs[0].seat()));
+        // That one has none any more, so that nobody can come in its place again.
+        let another = crowd.enter().unwrap();
+        assert_eq!(another.show_instead(&key("a"), Some(own[0].seat().number())).err(), Some(Full::Key(2)));
+        drop(own);
+        assert!(!is_given_up(stay.seat()));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::caller::{Caller, is_upgrade};
 use super::error::ApiError;
 use super::feed::{self, Line, Live};
 use super::params::{At, Params, partition, stream};
+use super::readers::Readers;
 use super::routes::Routes;
 use super::{Gateway, history, known, socket};
 use crate::api_key::Verb;
@@ -64,7 +65,7 @@ async fn subscribe(
     if is_upgrade(&headers) {
         let upgrade = upgrade.map_err(|_| socket::needed())?;
         caller.stays()?;
-        let live = subscription(&gateway, &stream, what.partitions.as_deref(), what.last.map(Replay::last)).await?;
+        let live = follow(&gateway, &stream, &what).await?;
         return Ok(socket::subscribe(upgrade, gateway, caller, live, what.events));
     }
     if !accepts_events(&headers) {
@@ -72,7 +73,7 @@ async fn subscribe(
         return Err(ApiError::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", message));
     }
     caller.stays()?;
-    let live = subscription(&gateway, &stream, what.partitions.as_deref(), what.last.map(Replay::last)).await?;
+    let live = follow(&gateway, &stream, &what).await?;
     let lines = feed::lines_until(live, what.events, gateway, caller).map(|line| Ok::<_, Infallible>(event(line)));
     let mut response = Sse::new(lines).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -86,15 +87,20 @@ fn event(line: Line) -> Event {
     }
 }
 
-/// One, whatever partitions are named (numbers, separated by commas): each has queues of its own.
+async fn follow(gateway: &Gateway, stream: &StreamId, what: &What) -> Result<Live, ApiError> {
+    subscription(gateway, &gateway.readers, stream, what.partitions.as_deref(), what.last.map(Replay::last)).await
+}
+
+/// One, within what these have, whatever partitions are named (numbers, separated by commas): each has queues of its own.
 pub(super) async fn subscription(
     gateway: &Gateway,
+    readers: &Readers,
     stream: &StreamId,
     partitions: Option<&str>,
     last: Option<Replay>,
 ) -> Result<Live, ApiError> {
     let count = known::partitions(gateway, stream).await?;
-    let share = gateway.readers.share();
+    let share = readers.share();
     let mut options = share.options();
     if let Some(named) = partitions {
         let numbers = named.split(',').map(partition).collect::<Result<BTreeSet<u32>, _>>()?;

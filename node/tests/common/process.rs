@@ -28,6 +28,14 @@ impl Process {
         self.child.id()
     }
 
+    /// What it takes of the memory, bytes.
+    #[cfg(target_os = "linux")]
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() * 1024
+    }
+
     /// As Ctrl-C does.
     pub fn interrupt(&self) {
         self.signal("-INT");

@@ -5,7 +5,9 @@ use mqtt_protocol_core::mqtt::packet::{
     ReasonString, RetainAvailable, ServerKeepAlive, SessionExpiryInterval, SharedSubscriptionAvailable,
     SubscriptionIdentifierAvailable, UserProperty, WildcardSubscriptionAvailable, v3_1_1, v5_0,
 };
-use mqtt_protocol_core::mqtt::result_code::{ConnectReturnCode, MqttError, SubackReturnCode, UnsubackReasonCode};
+use mqtt_protocol_core::mqtt::result_code::{
+    ConnectReturnCode, MqttError, PubcompReasonCode, SubackReturnCode, UnsubackReasonCode,
+};
 use veilcast::Message;
 use veilcast::wire::ContentType as Kind;
 
@@ -85,11 +87,15 @@ impl Tongue {
         })
     }
 
-    /// And for the second.
-    pub(super) fn completed(self, id: u16) -> Made {
-        Ok(match self.v5 {
-            true => v5_0::Pubcomp::builder().packet_id(id).build()?.into(),
-            false => v3_1_1::Pubcomp::builder().packet_id(id).build()?.into(),
+    /// And for the second; or that there was no first under this id, which version 3.1.1 cannot say.
+    pub(super) fn completed(self, id: u16, known: bool) -> Made {
+        if !self.v5 {
+            return Ok(v3_1_1::Pubcomp::builder().packet_id(id).build()?.into());
+        }
+        let answer = v5_0::Pubcomp::builder().packet_id(id);
+        Ok(match known {
+            true => answer.build()?.into(),
+            false => answer.reason_code(PubcompReasonCode::PacketIdentifierNotFound).build()?.into(),
         })
     }
 

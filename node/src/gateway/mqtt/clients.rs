@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use super::super::crowd::{Seat, SeatNumber};
+
 /// Those that there are, by their keys' names. Two keys know nothing of each other's clients.
 #[derive(Clone, Default)]
 pub(super) struct Clients(Arc<Mutex<Known>>);
@@ -17,6 +19,7 @@ struct Known {
 
 struct Taken {
     number: u64,
+    seat: SeatNumber,
     over: CancellationToken,
 }
 
@@ -34,6 +37,11 @@ impl Place {
     pub(super) async fn taken_over(&self) {
         self.over.cancelled().await;
     }
+
+    /// Whether one has.
+    pub(super) fn is_taken_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
 }
 
 impl Drop for Place {
@@ -50,17 +58,31 @@ impl Drop for Place {
 }
 
 impl Clients {
-    /// A place for a client.
-    pub(super) fn enter(&self, key: &str, client: &str) -> Place {
+    /// A place for a client that `sits` down on this seat, where another of its name has one instead of that one. Both happen at once:
+    /// of any that come under one name at a time the last stays.
+    ///
+    /// # Errors
+    /// It finds no seat.
+    pub(super) fn enter<T, E>(
+        &self,
+        key: &str,
+        client: &str,
+        seat: &Seat,
+        sits: impl FnOnce(Option<SeatNumber>) -> Result<T, E>,
+    ) -> Result<(Place, T), E> {
         let mut known = self.lock();
         let number = known.next;
         known.next += 1;
-        let of_key = known.by_key.entry(key.to_owned()).or_default();
-        let over = CancellationToken::new();
-        if let Some(before) = of_key.insert(client.to_owned(), Taken { number, over: over.clone() }) {
+        // It is told so before its seat is gone, which it would take for the reason.
+        let before = known.by_key.get(key).and_then(|of_key| of_key.get(client)).map(|before| {
             before.over.cancel();
-        }
-        Place { clients: self.clone(), key: key.to_owned(), client: client.to_owned(), number, over }
+            before.seat
+        });
+        let sitting = sits(before)?;
+        let over = CancellationToken::new();
+        let taken = Taken { number, seat: seat.number(), over: over.clone() };
+        known.by_key.entry(key.to_owned()).or_default().insert(client.to_owned(), taken);
+        Ok((Place { clients: self.clone(), key: key.to_owned(), client: client.to_owned(), number, over }, sitting))
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -70,20 +92,28 @@ impl Clients {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::crowd::{Bounds, Crowd};
     use super::*;
 
     #[test]
     fn a_name_is_taken_over_by_the_next_of_that_key_only_and_free_once_it_left() {
-        let clients = Clients::default();
-        let (one, two) = (clients.enter("shop", "a"), clients.enter("shop", "b"));
-        let other = clients.enter("till", "a");
-        let again = clients.enter("shop", "a");
-        assert!(one.over.is_cancelled());
+        let (clients, crowd) = (Clients::default(), Crowd::new(Bounds::of(16, None)));
+        let seats: Vec<Seat> = (0..6).map(|_| crowd.enter().unwrap()).collect();
+        let at = |number| seats.iter().position(|seat| seat.number() == number);
+        let enter = |key: &str, client: &str, seat: usize| {
+            clients.enter(key, client, &seats[seat], |before| Ok::<_, ()>(before.and_then(at))).unwrap()
+        };
+        let ((one, none), (two, neither)) = (enter("shop", "a", 0), enter("shop", "b", 1));
+        let (other, nor) = enter("till", "a", 2);
+        assert_eq!((none, neither, nor), (None, None, None));
+        let (again, before) = enter("shop", "a", 3);
+        assert!(one.is_taken_over() && before == Some(0));
         // Whoever was taken over leaves the place to whoever has it now.
         drop(one);
-        let third = clients.enter("shop", "a");
-        assert!(again.over.is_cancelled());
-        assert!(!third.over.is_cancelled() && !other.over.is_cancelled() && !two.over.is_cancelled());
+        let (third, before) = enter("shop", "a", 4);
+        assert!(again.is_taken_over() && before == Some(3));
+        assert!(!third.is_taken_over() && !other.is_taken_over() && !two.is_taken_over());
+        assert!(clients.enter("shop", "c", &seats[5], |_| Err::<(), _>("no seat")).is_err());
         drop((again, two, other, third));
         assert!(clients.lock().by_key.is_empty());
     }

@@ -3,6 +3,7 @@
 //! Packets are taken apart and put together by `mqtt-protocol-core`, which keeps the state of both versions as well: packet ids, what
 //! is acknowledged, the keep-alive, the largest packet that either side takes.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use mqtt_protocol_core::mqtt::common::Cursor;
@@ -13,18 +14,26 @@ use mqtt_protocol_core::mqtt::result_code::MqttError;
 use mqtt_protocol_core::mqtt::{Connection, Version, role};
 use tokio::time::Instant;
 
+use super::heads::Heads;
+use super::no::Reason;
+
 /// What may wait to be sent before nothing more is done for a client, bytes; the last packet may go beyond.
 const OUTGOING: usize = 64 * 1024;
 /// What a client may send before it has logged in, bytes: its name, its key, and a small will.
 const BEFORE_LOGIN: usize = 32 * 1024;
 /// Messages with QoS 2 that a client may have on their way to here.
 const INCOMING: u16 = 256;
-/// Messages on their way to a client that it has not acknowledged.
+/// Messages on their way to a client that it has not acknowledged: so many, or so many bytes, the last beyond that. Those of a client
+/// that asks for a session are held until it does.
 const UNACKNOWLEDGED: usize = 64;
+const UNACKNOWLEDGED_BYTES: usize = 1 << 20;
 
 /// The state of one connection.
 pub(super) struct Link {
     core: Connection<role::Server>,
+    heads: Heads,
+    /// Why what came is refused from some packet on: nothing further is taken in.
+    refused: Option<Reason>,
     /// Read, and understood up to `at`.
     inbox: Vec<u8>,
     at: usize,
@@ -34,15 +43,29 @@ pub(super) struct Link {
     /// When the client will have been silent for too long.
     silent_at: Option<Instant>,
     silence: Option<Duration>,
-    unacknowledged: usize,
+    /// Messages that it has not acknowledged, and their bytes.
+    unacknowledged: HashMap<u16, usize>,
     welcome: bool,
     before_login: usize,
 }
 
 /// The connection cannot go on: what the client is told, if anything, is to be sent already.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Broken(pub(super) String);
+#[error("{why}")]
+pub(super) struct Broken {
+    pub(super) reason: Reason,
+    why: String,
+}
+
+impl Broken {
+    pub(super) fn new(why: impl Into<String>) -> Self {
+        Self::because(Reason::Protocol, why)
+    }
+
+    fn because(reason: Reason, why: impl Into<String>) -> Self {
+        Self { reason, why: why.into() }
+    }
+}
 
 impl Link {
     /// For packets of so many bytes at most.
@@ -51,13 +74,15 @@ impl Link {
         let options = ConnectionOptions::new().maximum_packet_size_recv(largest).receive_maximum(INCOMING);
         Self {
             core: Connection::with_options(Version::Undetermined, options),
+            heads: Heads::new(),
+            refused: None,
             inbox: Vec::new(),
             at: 0,
             outbox: Vec::new(),
             sent: 0,
             silent_at: None,
             silence: None,
-            unacknowledged: 0,
+            unacknowledged: HashMap::new(),
             welcome: false,
             before_login: 0,
         }
@@ -81,12 +106,16 @@ impl Link {
         if !self.welcome {
             self.before_login += bytes.len();
             if self.before_login > BEFORE_LOGIN {
-                return Err(Broken("it sends too much before it has logged in".into()));
+                return Err(Broken::new("it sends too much before it has logged in"));
             }
         }
         self.inbox.drain(..self.at);
         self.at = 0;
-        self.inbox.extend_from_slice(bytes);
+        if self.refused.is_none() {
+            let looked = self.heads.came(bytes);
+            self.refused = looked.err().map(|refused| refused.reason);
+            self.inbox.extend_from_slice(looked.map_or_else(|refused| &bytes[..refused.at], |()| bytes));
+        }
         Ok(())
     }
 
@@ -103,7 +132,13 @@ impl Link {
                 return Ok(Some(packet));
             }
         }
-        Ok(None)
+        match self.refused {
+            Some(Reason::TooLarge) => {
+                Err(Broken::because(Reason::TooLarge, "a packet is too large beside its payload"))
+            }
+            Some(reason) => Err(Broken::because(reason, "a packet has flags that its kind has not")),
+            None => Ok(None),
+        }
     }
 
     /// To be sent.
@@ -126,9 +161,9 @@ impl Link {
                     self.heard(now);
                 }
                 Event::RequestTimerCancel(TimerKind::PingreqRecv) => (self.silence, self.silent_at) = (None, None),
-                Event::NotifyPacketIdReleased(_) => self.unacknowledged = self.unacknowledged.saturating_sub(1),
-                Event::NotifyError(error) => broken = Some(Broken(said(error))),
-                Event::RequestClose => broken = broken.or_else(|| Some(Broken("the protocol says so".into()))),
+                Event::NotifyPacketIdReleased(id) => drop(self.unacknowledged.remove(&id)),
+                Event::NotifyError(error) => broken = Some(Broken::new(said(error))),
+                Event::RequestClose => broken = broken.or_else(|| Some(Broken::new("the protocol says so"))),
                 // Those of a client.
                 Event::RequestTimerReset { .. } | Event::RequestTimerCancel(_) => {}
             }
@@ -150,13 +185,13 @@ impl Link {
     pub(super) fn is_silent(&mut self, now: Instant) -> Broken {
         let events = self.core.notify_timer_fired(TimerKind::PingreqRecv);
         let _ = self.take(events, now);
-        Broken("it was silent for longer than its keep-alive".into())
+        Broken::new("it was silent for longer than its keep-alive")
     }
 
-    /// An id for a message that the client is to acknowledge.
-    pub(super) fn packet_id(&mut self) -> Option<u16> {
+    /// An id for a message of so many bytes that the client is to acknowledge.
+    pub(super) fn packet_id(&mut self, bytes: usize) -> Option<u16> {
         let id = self.core.acquire_packet_id().ok()?;
-        self.unacknowledged += 1;
+        self.unacknowledged.insert(id, bytes);
         Some(id)
     }
 
@@ -168,12 +203,19 @@ impl Link {
 
     /// Whether the client may be sent one more that it is to acknowledge.
     pub(super) fn has_credit(&self) -> bool {
-        self.unacknowledged < UNACKNOWLEDGED && self.core.get_receive_maximum_vacancy_for_send() != Some(0)
+        let bytes: usize = self.unacknowledged.values().sum();
+        let room = self.unacknowledged.len() < UNACKNOWLEDGED && bytes < UNACKNOWLEDGED_BYTES;
+        room && self.core.get_receive_maximum_vacancy_for_send() != Some(0)
     }
 
     /// How many it has not acknowledged.
-    pub(super) const fn unacknowledged(&self) -> usize {
-        self.unacknowledged
+    pub(super) fn unacknowledged(&self) -> usize {
+        self.unacknowledged.len()
+    }
+
+    /// The number of the packet that has begun to come and is not whole, once everything that came is understood.
+    pub(super) const fn incomplete(&self) -> Option<u64> {
+        self.heads.incomplete()
     }
 
     /// What is to be sent.

@@ -37,15 +37,19 @@ pub(super) fn admit(gateway: &Gateway, clients: &Clients, hello: Hello, seat: &S
     if hello.other_login {
         return Err(No::new(Reason::LoginMethod, "log in with an API key as the password"));
     }
+    if hello.needs_name && hello.client_id.is_empty() {
+        return Err(No::new(Reason::Nameless, "a client that wants its session kept needs a name"));
+    }
     let password = hello.password.ok_or_else(|| No::new(Reason::Login, "an API key is needed, as the password"))?;
     let key = std::str::from_utf8(&password).ok().and_then(|text| gateway.api_keys.find(text));
     let key = key.ok_or_else(|| No::new(Reason::Login, "this API key is not known here"))?;
-    let caller = Caller::with(key, seat)?;
+    let caller = Caller::with(key);
     let will = hello.will.map(|will| last_will(&caller, will)).transpose()?;
     let named = (!hello.client_id.is_empty()).then_some(hello.client_id);
     let made = named.is_none().then(name);
     let client_id = named.as_deref().or(made.as_deref()).unwrap_or_default();
-    let place = clients.enter(caller.name(), client_id);
+    let key = caller.name().to_owned();
+    let (place, caller) = clients.enter(&key, client_id, seat, |before| caller.sits(seat, before))?;
     let keep_alive = (!(1..=KEEP_ALIVE).contains(&hello.keep_alive)).then_some(KEEP_ALIVE);
     Ok(Client { caller, place, will, welcome: Welcome { client_id: made, keep_alive } })
 }

@@ -38,6 +38,12 @@ pub(super) enum Reason {
     Identifier,
     /// Another connection has the same name.
     TakenOver,
+    /// The packet is larger than it may be.
+    TooLarge,
+    /// The packet is none.
+    Malformed,
+    /// Who wants a session kept needs a name.
+    Nameless,
     /// The protocol has no place for it.
     Protocol,
     /// Others need the place more.
@@ -90,6 +96,9 @@ impl No {
             Reason::Topic | Reason::Wildcard | Reason::Shared => ConnectReasonCode::TopicNameInvalid,
             Reason::Quota => ConnectReasonCode::QuotaExceeded,
             Reason::PayloadFormat => ConnectReasonCode::PayloadFormatInvalid,
+            Reason::TooLarge => ConnectReasonCode::PacketTooLarge,
+            Reason::Malformed => ConnectReasonCode::MalformedPacket,
+            Reason::Nameless => ConnectReasonCode::ClientIdentifierNotValid,
             Reason::Retain => ConnectReasonCode::RetainNotSupported,
             Reason::Busy => ConnectReasonCode::ServerBusy,
             Reason::Stopping => ConnectReasonCode::ServerUnavailable,
@@ -102,6 +111,7 @@ impl No {
     pub(super) const fn at_login_v3(&self) -> ConnectReturnCode {
         match self.reason {
             Reason::Login => ConnectReturnCode::BadUserNameOrPassword,
+            Reason::Nameless => ConnectReturnCode::IdentifierRejected,
             Reason::Quota | Reason::Busy | Reason::Stopping | Reason::Failed => ConnectReturnCode::ServerUnavailable,
             _ => ConnectReturnCode::NotAuthorized,
         }
@@ -158,7 +168,9 @@ impl No {
             Reason::Shared => DisconnectReasonCode::SharedSubscriptionsNotSupported,
             Reason::Identifier => DisconnectReasonCode::SubscriptionIdentifiersNotSupported,
             Reason::TakenOver => DisconnectReasonCode::SessionTakenOver,
-            Reason::Protocol => DisconnectReasonCode::ProtocolError,
+            Reason::TooLarge => DisconnectReasonCode::PacketTooLarge,
+            Reason::Malformed => DisconnectReasonCode::MalformedPacket,
+            Reason::Protocol | Reason::Nameless => DisconnectReasonCode::ProtocolError,
             Reason::Busy => DisconnectReasonCode::ServerBusy,
             Reason::Stopping => DisconnectReasonCode::ServerShuttingDown,
             Reason::CannotBe => DisconnectReasonCode::ImplementationSpecificError,

@@ -30,6 +30,8 @@ pub(super) enum Said {
 /// `CONNECT`
 pub(super) struct Hello {
     pub(super) client_id: String,
+    /// Whether it must have brought a name: it wants its session kept, in version 3.1.1 (section 3.1.3.1).
+    pub(super) needs_name: bool,
     /// The API key, if there is any.
     pub(super) password: Option<Vec<u8>>,
     pub(super) keep_alive: u16,
@@ -88,8 +90,11 @@ pub(super) struct About {
     pub(super) content_type: Option<String>,
     /// It says that its payload is UTF-8.
     pub(super) is_text: bool,
-    user: Vec<(String, String)>,
+    user: Vec<(&'static str, String)>,
 }
+
+/// What is understood of what an application says under names of its own; nothing else of it is kept.
+const NAMES: [&str; 4] = ["partition", "partitionKey", "timestamp", "partitions"];
 
 impl About {
     fn of(properties: &[Property]) -> Self {
@@ -98,16 +103,24 @@ impl About {
             match property {
                 Property::ContentType(kind) => about.content_type = Some(kind.val().to_owned()),
                 Property::PayloadFormatIndicator(format) => about.is_text = format.val() == 1,
-                Property::UserProperty(pair) => about.user.push((pair.key().to_owned(), pair.val().to_owned())),
+                Property::UserProperty(pair) => about.note(pair.key(), pair.val()),
                 _ => {}
             }
         }
         about
     }
 
-    /// What an application says under a name of its own.
+    /// The first of each name counts.
+    fn note(&mut self, name: &str, value: &str) {
+        let known = NAMES.into_iter().find(|known| *known == name);
+        if let Some(name) = known.filter(|name| self.user(name).is_none()) {
+            self.user.push((name, value.to_owned()));
+        }
+    }
+
+    /// What an application says under one of these names.
     pub(super) fn user(&self, name: &str) -> Option<&str> {
-        self.user.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.user.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -199,6 +212,7 @@ impl Hello {
         });
         Self {
             client_id: hello.client_id().to_owned(),
+            needs_name: !hello.clean_session(),
             password: hello.password().map(<[u8]>::to_vec),
             keep_alive: hello.keep_alive(),
             will,
@@ -219,6 +233,7 @@ impl Hello {
         let other = |property: &Property| matches!(property, Property::AuthenticationMethod(_));
         Self {
             client_id: hello.client_id().to_owned(),
+            needs_name: false,
             password: hello.password().map(<[u8]>::to_vec),
             keep_alive: hello.keep_alive(),
             will,

@@ -6,10 +6,12 @@
 //! One packet is dealt with at a time: while a message is being published nothing further is read, so that messages keep their order
 //! and nothing piles up here.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
@@ -105,9 +107,10 @@ pub(super) async fn serve(stream: tokio::net::TcpStream, peer: SocketAddr, seat:
             line.link.welcome();
             let sent = tongue.welcome(welcome).is_ok_and(|welcome| line.link.send(welcome, now).is_ok());
             let caller = Arc::new(caller);
-            let (subscriptions, _counted) = (Subscriptions::default(), door.gateway.meters.client());
-            let session = Session { line, tongue, door, caller, peer, busy: None, subscriptions, _counted };
-            if sent { session.run(place, will).await } else { session.line.end().await }
+            let (subscriptions, received) = (Subscriptions::default(), HashSet::new());
+            let _counted = door.gateway.meters.client();
+            let session = Session { line, tongue, door, caller, peer, busy: None, subscriptions, received, _counted };
+            if sent { session.run(place, will).await } else { see_off(session.line, &seat).await }
         }
     }
 }
@@ -117,7 +120,7 @@ async fn hello(line: &mut Line) -> Result<Hello, Lost> {
     loop {
         match line.link.next(Instant::now())?.map(Said::of) {
             Some(Said::Hello(hello)) => return Ok(hello),
-            Some(_) => return Err(Broken("its first packet is no CONNECT".into()).into()),
+            Some(_) => return Err(Broken::new("its first packet is no CONNECT").into()),
             None => line.turn(true).await?,
         }
     }
@@ -145,6 +148,8 @@ struct Session {
     /// Until this is done no further packet is dealt with.
     busy: Option<BoxFuture<'static, Done>>,
     subscriptions: Subscriptions,
+    /// Messages with QoS 2 that were published, and of which the client has not said that it knows; the protocol's state bounds them.
+    received: HashSet<u16>,
     _counted: meters::Client,
 }
 
@@ -160,20 +165,29 @@ impl Session {
             End::Lost(lost) => tracing::info!(who, %peer, why = %lost, "an MQTT client is gone"),
             End::Told(no) => tracing::info!(who, %peer, why = no.why(), "an MQTT client was told to go"),
         }
+        let cut_off = cut_off(self.caller.clone(), self.door.clone()).boxed().shared();
         match &end {
             End::Told(no) => {
-                self.finish().await;
+                tokio::select! {
+                    biased;
+                    () = self.finish() => {}
+                    () = cut_off.clone() => {}
+                }
                 self.tell(no);
             }
             // Unless it was told already.
-            End::Lost(Lost::Broken(broken)) => self.tell(&No::new(Reason::Protocol, broken.to_string())),
+            End::Lost(Lost::Broken(broken)) => self.tell(&No::new(broken.reason, broken.to_string())),
             End::Lost(_) | End::Bye { .. } => {}
         }
         self.leave(&end, will);
         let Self { line, subscriptions, .. } = self;
         drop(subscriptions);
         drop(place);
-        line.end().await;
+        tokio::select! {
+            biased;
+            () = line.end() => {}
+            () = cut_off => {}
+        }
     }
 
     fn tell(&mut self, no: &No) {
@@ -207,7 +221,8 @@ impl Session {
 
     /// Until there is a reason to end.
     async fn talk(&mut self, place: &Place) -> Result<std::convert::Infallible, End> {
-        let (door, caller, mut stuck) = (self.door.clone(), self.caller.clone(), Stuck::default());
+        let (door, caller) = (self.door.clone(), self.caller.clone());
+        let (mut stuck, mut slow) = (Stuck::default(), Slow::default());
         let ends = caller.ends(&door.gateway);
         tokio::pin!(ends);
         loop {
@@ -218,6 +233,8 @@ impl Session {
             let (credit, room) = (self.line.link.has_credit(), self.line.link.has_room());
             let stuck_until = stuck.until(&self.line.link, Instant::now(), door.limits.write_timeout);
             let reads = self.busy.is_none() && room;
+            let slow_until =
+                slow.until(self.line.link.incomplete().filter(|_| reads), door.gateway.settings.body_timeout);
             let silent_at = self.line.link.silent_at();
             let Self { line, busy, subscriptions, .. } = self;
             tokio::select! {
@@ -232,10 +249,10 @@ impl Session {
                     self.is_stuck(reads)?;
                     stuck = Stuck::default();
                 }
-                end = ends.as_mut() => return Err(ended(end).into()),
-                () = place.taken_over() => {
-                    return Err(No::new(Reason::TakenOver, "another client came under the same name").into());
-                }
+                () = at(slow_until) => self.is_slow()?,
+                // Whoever takes a place takes the seat as well.
+                end = ends.as_mut() => return Err(if place.is_taken_over() { taken_over() } else { ended(end) }.into()),
+                () = place.taken_over() => return Err(taken_over().into()),
             }
         }
     }
@@ -258,11 +275,25 @@ impl Session {
         Ok(())
     }
 
+    /// Whatever lies here of a packet that takes too long may be the rest of it, and nothing else is waited for.
+    fn is_slow(&mut self) -> Result<(), End> {
+        let began = self.line.link.incomplete();
+        while self.line.read()? {
+            if self.line.link.incomplete() != began {
+                return Ok(());
+            }
+        }
+        Err(No::new(Reason::Quota, "a packet took too long").into())
+    }
+
     fn hear(&mut self, said: Said) -> Result<(), End> {
         let protocol = |why: &str| Err(No::new(Reason::Protocol, why).into());
         match said {
             Said::Publish(publish) => self.publish(publish),
-            Said::Release { id } => self.answer(|tongue| tongue.completed(id)),
+            Said::Release { id } => {
+                let known = self.received.remove(&id);
+                self.answer(|tongue| tongue.completed(id, known))
+            }
             Said::Subscribe(subscribe) => self.subscribe(subscribe),
             Said::Unsubscribe { id, filters } => {
                 let found: Vec<bool> = filters.iter().map(|topic| self.subscriptions.remove(topic)).collect();
@@ -311,7 +342,12 @@ impl Session {
             (Delivery::AtMostOnce, Some(no)) => Err(no.into()),
             (_, Some(no)) if !self.tongue.v5 => Err(no.into()),
             (Delivery::AtLeast(id), no) => self.answer(|tongue| tongue.published(id, no.as_ref())),
-            (Delivery::Exactly(id), no) => self.answer(|tongue| tongue.received(id, no.as_ref())),
+            (Delivery::Exactly(id), no) => {
+                if no.is_none() {
+                    self.received.insert(id);
+                }
+                self.answer(|tongue| tongue.received(id, no.as_ref()))
+            }
         }
     }
 
@@ -340,15 +376,18 @@ impl Session {
         });
         let wanted: Vec<Result<_, No>> = wanted.collect();
         let (gateway, about, id) = (self.door.gateway.clone(), subscribe.about, subscribe.id);
+        let readers = self.subscriptions.readers(&gateway.readers);
         self.busy = Some(Box::pin(async move {
             let mut begun = Vec::with_capacity(wanted.len());
             for one in wanted {
                 begun.push(match one {
                     Err(no) => Err(no),
-                    Ok((filter, stream)) => live::subscription(&gateway, &stream, about.user("partitions"), None)
-                        .await
-                        .map(|feed| (filter.topic, filter.acknowledged, feed))
-                        .map_err(No::from),
+                    Ok((filter, stream)) => {
+                        live::subscription(&gateway, &readers, &stream, about.user("partitions"), None)
+                            .await
+                            .map(|feed| (filter.topic, filter.acknowledged, feed))
+                            .map_err(No::from)
+                    }
                 });
             }
             Done::Subscribed(id, begun)
@@ -378,7 +417,7 @@ impl Session {
     /// One that is larger than the client takes is not sent (version 5, section 3.1.2.11.4).
     fn deliver(&mut self, taken: &Taken) {
         let (link, now) = (&mut self.line.link, Instant::now());
-        let id = if taken.acknowledged { link.packet_id() } else { None };
+        let id = if taken.acknowledged { link.packet_id(taken.message.payload.len()) } else { None };
         let made = self.tongue.message(&taken.topic, id, &taken.message);
         let sent = made.is_ok_and(|message| link.send(message, now).is_ok());
         if sent {
@@ -400,7 +439,7 @@ impl Session {
         if say(self.tongue) || say(Tongue { problems: false, ..self.tongue }) {
             return Ok(());
         }
-        Err(Broken("an answer is larger than it takes".into()).into())
+        Err(Broken::new("an answer is larger than it takes").into())
     }
 }
 
@@ -409,6 +448,18 @@ fn ended(end: caller::End) -> No {
         caller::End::Stopping => stopping(),
         caller::End::Revoked => No::new(Reason::NotAuthorized, "this API key was revoked"),
         caller::End::GivesWay => No::new(Reason::Busy, "too many connections; others have fewer"),
+    }
+}
+
+fn taken_over() -> No {
+    No::new(Reason::TakenOver, "another client came under the same name")
+}
+
+/// Returns where a connection may hold up its end no longer: its seat is another's, and many others leave like that.
+async fn cut_off(caller: Arc<Caller>, door: Arc<Shared>) {
+    caller.gives_way().await;
+    if let Ok(_leaves) = door.leaving.try_acquire() {
+        std::future::pending().await
     }
 }
 
@@ -428,6 +479,18 @@ impl Stuck {
             Some((before, since)) if before == many => Some((before, since)),
             _ => Some((many, now)),
         };
+        self.0.map(|(_, since)| since + patience)
+    }
+}
+
+/// Since when a packet, by its number, comes that is not whole.
+#[derive(Default)]
+struct Slow(Option<(u64, Instant)>);
+
+impl Slow {
+    fn until(&mut self, incomplete: Option<u64>, patience: Duration) -> Option<Instant> {
+        let same = |number| self.0.filter(|(before, _)| *before == number);
+        self.0 = incomplete.map(|number| same(number).unwrap_or_else(|| (number, Instant::now())));
         self.0.map(|(_, since)| since + patience)
     }
 }

@@ -8,6 +8,7 @@ use veilcast::Message;
 use veilcast::client::Delivery;
 
 use super::super::feed::Live;
+use super::super::readers::Readers;
 use super::no::{No, Reason};
 
 /// Most that a client may have: each has queues of its own.
@@ -16,6 +17,8 @@ pub(super) const MOST: usize = 64;
 /// All of a client.
 #[derive(Default)]
 pub(super) struct Subscriptions {
+    /// What may wait for the client, whatever it reads; nothing is set aside for one that never reads.
+    readers: Option<Readers>,
     all: Vec<One>,
     /// Whose turn it is.
     turn: usize,
@@ -36,6 +39,11 @@ pub(super) struct Taken {
 }
 
 impl Subscriptions {
+    /// What may wait for one more of these.
+    pub(super) fn readers(&mut self, all: &Readers) -> Readers {
+        self.readers.get_or_insert_with(|| all.of_one()).clone()
+    }
+
     /// # Errors
     /// There are as many as there may be.
     pub(super) fn add(&mut self, topic: String, acknowledged: bool, feed: Live) -> Result<bool, No> {
