@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
+use std::time::Instant;
 
 use common::{Daemon, Home, LOCAL, PATIENCE, Process, Run, run_with, seller_and_buyer, subscribed};
 use serde_json::Value;
@@ -280,8 +281,13 @@ fn whoever_reads_slowly_what_a_command_prints_gets_all_of_it_and_neither_that_no
     // More than pipes and sockets hold.
     let lines: Vec<String> = (0..LINES).map(|n| format!("{n} {}", "x".repeat(60_000))).collect();
     home.run_with(&["publish", &stream], lines.join("\n").as_bytes()).ok();
+    let last = ["resend", &stream, "--last", &LINES.to_string()];
+    let began = Instant::now();
+    while home.run(&last).ok().lines().count() < LINES {
+        assert!(began.elapsed() < common::PATIENCE, "they are never stored");
+    }
     let reads = || {
-        let mut command = home.command(&["resend", &stream, "--last", &LINES.to_string()]);
+        let mut command = home.command(&last);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
         assert_eq!(out.next().unwrap().unwrap(), lines[0]);
