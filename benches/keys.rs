@@ -2,7 +2,7 @@
 //!
 //! Filled by another process, then opened by this one, whose memory from there on is what the store takes. Limits: for lookups
 //! the same on keys in memory; for pages a lookup; for commits the disk's own sync of a small file, which every commit
-//! waits for, alone or together with those that came meanwhile; for memory what the page cache may take.
+//! waits for, alone or together with those that came meanwhile; for memory what the store was told to take.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -103,9 +103,7 @@ fn main() -> Outcome<()> {
         (0..quick_or(1000, 300_000)).try_for_each(|number| look_up(&store, &scope, scattered(number, count)))?;
         let memory = Usage::own()?.resident_mib() - before;
         let cache = StoreConfig::default().cache_bytes as f64 / 1024.0 / 1024.0;
-        report.line(
-            Line::new("memory after 300,000 lookups", Better::Less, "MiB", memory).limit(cache, "its page cache"),
-        );
+        report.line(Line::new("memory after 300,000 lookups", Better::Less, "MiB", memory).limit(cache, "its setting"));
 
         let twin = MemoryKeyStore::new();
         fill(&twin, count)?;

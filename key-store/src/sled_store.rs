@@ -45,8 +45,8 @@ use crate::{StoreError, delegate::delegate_to_ledger, ledger::Ledger};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StoreConfig {
-    /// How much memory the page cache may take, in bytes, as sled counts them. Default 64 MiB. The store as a whole takes up to a third
-    /// more, and beside it some 60 bytes for each key, however large the cache: 145 MiB with a million keys.
+    /// About how much memory the store may take, in bytes. Default 64 MiB. Some 50 bytes for each key and 10 MiB are spent in any case, a cache
+    /// of pages gets what they leave when the store is opened, and an eighth of all this at least: with a million keys, 70 MiB.
     pub cache_bytes: u64,
     /// What a guess at the passphrase costs; used when the store is made, and kept in its header.
     pub kdf: KdfCost,
@@ -59,7 +59,7 @@ impl Default for StoreConfig {
 }
 
 impl StoreConfig {
-    /// With another page cache.
+    /// With another bound on the memory.
     #[must_use]
     pub fn cache_bytes(self, cache_bytes: u64) -> Self {
         Self { cache_bytes, ..self }

@@ -25,6 +25,12 @@ use crate::{
 const TALLY: &[u8] = b"#";
 const TABLE: &[u8] = b"sled";
 
+/// What sled takes beside its cache however little there is in it, bytes: measured.
+const SLED_BUFFERS: u64 = 10 << 20;
+/// Bytes of log for which sled keeps one byte of memory, in a store of keys: measured.
+const LOG_FOR_NOTES: u64 = 11;
+const LEAST_CACHE: u64 = 64 << 10;
+
 pub(crate) struct SledShelf {
     // Dropped in this order: sled first, then the closing note about the files it left.
     db: sled::Db,
@@ -189,10 +195,25 @@ impl Tally {
     }
 }
 
-pub(super) fn open_sled(dir: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
-    files::wait_for_rest(dir).map_err(StoreError::io("open the key store's files"))?;
+/// `memory` is what sled may take in all, bytes.
+pub(super) fn open_sled(dir: &Path, memory: u64) -> Result<sled::Db, StoreError> {
+    let rest = || {
+        files::wait_for_rest(dir)?;
+        files::len(&dir.join("db"))
+    };
+    let log_len = rest().map_err(StoreError::io("open the key store's files"))?;
+    let cache = sled_cache(memory, log_len);
     // No flusher thread: every change is flushed before it is acknowledged.
-    sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None).open().map_err(sled_fault)
+    sled::Config::new().path(dir).cache_capacity(cache).flush_every_ms(None).open().map_err(sled_fault)
+}
+
+/// What sled is told to keep in its cache so that it takes `memory` in all, bytes.
+///
+/// Beside the cache it has buffers, and notes about each change in its log, whose length tells how many there are; and a page takes
+/// half as much again as it counts for. However little is left, the pages that lead to the records must stay in the cache.
+fn sled_cache(memory: u64, log_len: u64) -> u64 {
+    let left = memory.saturating_sub(SLED_BUFFERS + log_len / LOG_FOR_NOTES);
+    (left / 3 * 2).max(memory / 8).max(LEAST_CACHE)
 }
 
 pub(super) fn read_tally(db: &sled::Db, seal: &Seal) -> Result<Tally, StoreError> {

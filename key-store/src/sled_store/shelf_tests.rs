@@ -88,3 +88,16 @@ fn a_record_that_sled_lost_while_it_kept_later_ones_is_damage_at_the_next_openin
     let fault = check(&image.path().join("short")).unwrap_err();
     assert!(matches!(fault, StoreError::Damaged { .. }), "{fault}");
 }
+
+#[test]
+fn the_cache_and_what_sled_takes_beside_it_come_to_what_the_store_may_take() {
+    const MIB: u64 = 1 << 20;
+    for (memory, log_len) in [(64, 0), (64, 100), (64, 400), (256, 533), (1024, 5_000)] {
+        let (memory, log_len) = (memory * MIB, log_len * MIB);
+        let takes = sled_cache(memory, log_len) * 3 / 2 + log_len / LOG_FOR_NOTES + SLED_BUFFERS;
+        assert!(takes <= memory && takes + 16 > memory, "{takes} of {memory}");
+    }
+    // Too many keys for so little: an eighth it has all the same.
+    assert_eq!(sled_cache(64 * MIB, 600 * MIB), 8 * MIB);
+    assert_eq!(sled_cache(0, 0), LEAST_CACHE);
+}
