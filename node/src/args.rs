@@ -24,7 +24,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub(crate) use access::{AccessCommand, ClearArgs, ListedArgs};
 pub(crate) use api_key::{ApiKeyAddArgs, ApiKeyCommand};
-pub(crate) use audit::{AuditCommand, AuditExportArgs, AuditFormat, AuditVerifyArgs};
+pub(crate) use audit::{AuditAnewArgs, AuditCommand, AuditExportArgs, AuditFormat, AuditVerifyArgs};
 pub(crate) use care::{
     BackupArgs, FilePassphraseArgs, FingerprintArgs, PassphraseChangeArgs, PassphraseCommand, RestoreArgs,
 };

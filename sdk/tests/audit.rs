@@ -64,17 +64,17 @@ async fn answers_refusals_and_pushes_stand_in_the_log_under_their_grants_and_a_r
     publisher.revoke(&stream, reader.user(), Permission::Subscribe).await.unwrap();
     let third = rekey(&publisher, &stream).await;
 
-    let deliveries = publisher.deliveries(&stream, reader.user()).await.unwrap();
-    let (first, key_of_reader) = (deliveries[0].key_id.clone(), deliveries[0].public_key);
+    let handed = publisher.given_keys(&stream, reader.user()).await.unwrap();
+    let (first, key_of_reader) = (handed[0].key_id.clone(), handed[0].public_key);
     let given = |keys: &[&KeyId], by| AuditEvent::Given {
         stream: stream.clone(),
         user: reader.user(),
         keys: keys.iter().copied().cloned().collect(),
         by,
-        grant: deliveries[0].grant,
+        grant: handed[0].grant,
         public_key: key_of_reader,
     };
-    assert_eq!(deliveries[0].grant.end, Some(hour));
+    assert_eq!(handed[0].grant.end, Some(hour));
     let told = events(&publisher).await;
     let of_reader: Vec<_> = told.iter().filter(|event| event.user() == Some(reader.user())).collect();
     let [answer, push, span, last] = &of_reader[..] else { panic!("{told:#?}") };

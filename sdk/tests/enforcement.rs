@@ -176,7 +176,7 @@ async fn whoever_stays_waits_for_no_key_at_an_end_that_is_known_while_messages_f
     let requests = [&shop.stays.0, &shop.leaves.0].map(|client| client.stats().key_requests_sent);
     assert_eq!((shop.desk.keys_made(), requests), (2, [1, 2]), "only who is out had to ask");
     assert_eq!((shop.leaves.0.stats().pushes_accepted, shop.desk.publisher.stats().keys_ahead), (0, 1));
-    let given = shop.desk.publisher.deliveries(&shop.desk.stream, shop.stays.0.user()).await.unwrap();
+    let given = shop.desk.publisher.given_keys(&shop.desk.stream, shop.stays.0.user()).await.unwrap();
     assert_eq!(given.iter().map(|given| &given.key_id).filter(|id| **id == ahead).count(), 1);
 }
 

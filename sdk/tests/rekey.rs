@@ -112,7 +112,7 @@ async fn a_rekey_reaches_fifty_subscribers_and_after_a_restart_those_who_are_the
     let holders = publisher.holders(&stream).await.unwrap();
     assert_eq!(holders.iter().map(|holder| holder.user).collect::<Vec<_>>(), everybody);
     assert!(holders.iter().all(|holder| holder.newest_key == report.key_id));
-    let given = publisher.deliveries(&stream, everybody[0]).await.unwrap();
+    let given = publisher.given_keys(&stream, everybody[0]).await.unwrap();
     assert_eq!(given.iter().map(|given| given.by).collect::<Vec<_>>(), [GivenBy::Answer, GivenBy::Push]);
     assert_eq!(given[0].public_key, given[1].public_key);
 
@@ -157,7 +157,7 @@ async fn a_rekey_reaches_fifty_subscribers_and_after_a_restart_those_who_are_the
     all_read(&restarted, &stream, &mut [&mut readers, &mut returned], "five").await;
     is_cut_off(&mut of_ended, "five").await;
     until(async || restarted.holders(&stream).await.unwrap().len() == readers.len() + returned.len()).await;
-    assert!(!restarted.deliveries(&stream, ended.user()).await.unwrap().is_empty(), "what it got is not forgotten");
+    assert!(!restarted.given_keys(&stream, ended.user()).await.unwrap().is_empty(), "what it got is not forgotten");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -413,12 +413,12 @@ mod tests {
         assert_eq!(next.show_instead(&key("a"), Some(theirs[0].seat().number())).err(), Some(Full::Key(2)));
         let mut stay = next.show_instead(&key("a"), Some(own[0].seat().number())).unwrap();
         stay.live().unwrap();
-        assert!(is_given_up(own[0].seat()) && !is_given_up(own[1].seat()) && !is_given_up(theirs[0].seat()));
+        assert!(own[0].seat().is_given_up() && !own[1].seat().is_given_up() && !theirs[0].seat().is_given_up());
         // That one has none any more, so that nobody can come in its place again.
         let another = crowd.enter().unwrap();
         assert_eq!(another.show_instead(&key("a"), Some(own[0].seat().number())).err(), Some(Full::Key(2)));
         drop(own);
-        assert!(!is_given_up(stay.seat()));
+        assert!(!stay.seat().is_given_up());
     }
 
     #[test]

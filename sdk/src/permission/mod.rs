@@ -137,7 +137,7 @@ pub struct Shown {
 ///
 ///     fn subscribers<'a>(&'a self, _: &'a StreamId) -> Answer<'a, Result<Vec<Subscriber>, Refusal>> {
 ///         let paid = self.paid.lock().unwrap();
-///         let all = paid.iter().map(|(user, grant)| Subscriber { user: *user, grant: *grant }).collect();
+///         let all = paid.iter().map(|(user, grant)| Subscriber { user: *user, grant: *grant }).collect::<Vec<_>>();
 ///         Box::pin(async move { Ok(all) })
 ///     }
 ///
