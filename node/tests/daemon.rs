@@ -155,6 +155,19 @@ fn it_lives_before_it_is_ready_and_says_why_it_is_not() {
     daemon.end();
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_message_store_whose_disk_is_full_ends_the_daemon_with_exit_code_1_and_the_reason() {
+    let home = Home::new();
+    let stream = home.stream("prices");
+    home.config(&format!("[storage]\nstreams = [\"{stream}\"]\n"));
+    let mut daemon = Daemon::start_under("trap '' XFSZ; ulimit -f 6000", &home);
+    // Whoever publishes may be told before or after the last line.
+    home.run_with(&["publish", &stream], vec!["x".repeat(40_000); 400].join("\n").as_bytes());
+    assert_eq!(daemon.process.wait(), Some(1), "{:#?}", daemon.process.stderr.all());
+    daemon.process.stderr.wait_for("nothing is stored any more");
+}
+
 #[test]
 fn the_config_file_sets_it_up_the_environment_wins_over_it_and_the_command_line_over_both() {
     let home = Home::new();
