@@ -43,6 +43,7 @@ impl Rules {
 /// When a key was current, in true time.
 #[derive(Clone, Copy)]
 struct Use {
+    since: u64,
     until: Option<u64>,
     sealed: u64,
     /// The rekey it came from, by whatever rotations.
@@ -65,13 +66,15 @@ impl Used {
             return;
         }
         let before = self.current.replace(key_id.clone()).and_then(|before| self.keys.get_mut(&before));
+        // Of those made in one millisecond each is dated behind the one before.
+        let since = before.as_ref().map_or(now, |before| now.max(before.since + 1));
         let root = before.as_ref().map(|before| before.root);
-        before.into_iter().for_each(|before| before.until = Some(now));
+        before.into_iter().for_each(|before| before.until = Some(since));
         let root = root.filter(|_| !anew).unwrap_or_else(|| {
             self.rekeys.push((0, now));
             self.rekeys.len() - 1
         });
-        self.keys.insert(key_id.clone(), Use { until: None, sealed: 0, root });
+        self.keys.insert(key_id.clone(), Use { since, until: None, sealed: 0, root });
     }
 
     /// A message under the key. `timely`: the publisher's clock was never set, so its ages are true.
@@ -96,7 +99,7 @@ impl Used {
     pub(crate) fn allows(&self, key_id: &KeyId, policy: HistoryPolicy, began: Option<u64>, now: u64) -> bool {
         let Some(until) = self.keys.get(key_id).map(|used| used.until) else { return false };
         let Some(until) = until else { return true };
-        let ended_within = |span: Duration| Duration::from_millis(now - until) <= span;
+        let ended_within = |span: Duration| Duration::from_millis(now.saturating_sub(until)) <= span;
         let in_grace = ended_within(HISTORY_GRACE) && began.is_none_or(|began| until > began);
         in_grace
             || match policy {
