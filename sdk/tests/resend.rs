@@ -491,7 +491,7 @@ async fn records_assign_streams_only_of_owners_that_were_named_to_a_node_that_go
     let net = Net::start().await;
     let store = || Arc::new(MemoryMessageStore::new(StorageLimits::default()));
     let unsigned = net.builder(2).storage(store(), []).assigned_by([identity(1).user()]).start().await;
-    assert!(matches!(unsigned, Err(ClientError::Network(_))));
+    assert!(matches!(unsigned, Err(ClientError::Config(_))));
 
     let owner = net.join(net.builder(1).signed_grants()).await;
     let builder = net.builder(2).signed_grants().storage(store(), []).assigned_by([identity(4).user()]);
