@@ -11,6 +11,8 @@ use crate::output::failed_write;
 const AHEAD: usize = 64;
 /// Lines waiting to be written; whoever writes waits beyond.
 const BEHIND: usize = 1024;
+/// The same for somebody elsewhere, who may pause for days in the memory of a process that others use.
+const BEHIND_ELSEWHERE: usize = 16;
 
 /// Reads lines without their line feed, as bytes: what is not UTF-8 passes too. A line over the limit ends the reading.
 pub(crate) fn read(input: impl Read + Send + 'static, limit: usize) -> mpsc::Receiver<Result<Vec<u8>, LineError>> {
@@ -72,12 +74,16 @@ pub(crate) struct LineWriter {
 impl LineWriter {
     /// Starts the writing thread.
     pub(crate) fn start() -> Self {
-        Self::over(io::stdout())
+        Self::over(io::stdout(), BEHIND)
     }
 
-    /// The same, to something else.
-    pub(crate) fn over(out: impl Write + Send + 'static) -> Self {
-        let (lines, mut taken) = mpsc::channel::<Vec<u8>>(BEHIND);
+    /// The same, for somebody elsewhere.
+    pub(crate) fn elsewhere(out: impl Write + Send + 'static) -> Self {
+        Self::over(out, BEHIND_ELSEWHERE)
+    }
+
+    fn over(out: impl Write + Send + 'static, behind: usize) -> Self {
+        let (lines, mut taken) = mpsc::channel::<Vec<u8>>(behind);
         let (tell, outcome) = oneshot::channel();
         std::thread::spawn(move || {
             let _ = tell.send(write_all(&mut taken, out));

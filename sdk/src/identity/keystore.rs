@@ -42,7 +42,10 @@ impl Identity {
         let mut whole = tempfile::NamedTempFile::new_in(private.path()).map_err(io_at(path))?;
         whole.write_all(&json).and_then(|()| whole.as_file().sync_all()).map_err(io_at(path))?;
         // In its place only when it is whole, and never over another: whatever happens, there is an identity or none.
-        whole.persist_noclobber(path).map_err(|failed| io_at(path)(failed.error))?;
+        whole.persist_noclobber(path).map_err(|failed| match failed.error.kind() {
+            io::ErrorKind::AlreadyExists => KeystoreError::Exists { path: path.into() },
+            _ => io_at(path)(failed.error),
+        })?;
         sync_folder(folder).map_err(io_at(path))
     }
 
@@ -101,7 +104,14 @@ fn address_in(json: &Value) -> Option<UserId> {
 
 /// A new name is on the disk only when its folder is.
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    match fs::File::open(folder)?.sync_all() {
+        // Some file systems of networks know nothing of the kind.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        synced => synced,
+    }
 }
 
 fn read_checked(path: &Path) -> Result<Value, KeystoreError> {

@@ -111,8 +111,14 @@ impl EndWatch {
     pub fn compare(&mut self, now: Timestamp, holders: impl IntoIterator<Item = (UserId, Timestamp)>) {
         let listed: BTreeSet<UserId> = self.known.iter().map(|one| one.user).collect();
         let covered = &self.covered;
+        // In the order of time: the newest stays.
+        let named: BTreeMap<UserId, Timestamp> =
+            covered.named.iter().filter_map(|(void, who)| Some(((*who)?, *void))).collect();
+        let settled = |user: &UserId, last: Timestamp| {
+            covered.holds(&(Some(*user), last)) || named.get(user).is_some_and(|void| *void >= last)
+        };
         let unlisted = holders.into_iter().filter(|(user, _)| !listed.contains(user));
-        self.gone.extend(unlisted.filter(|(user, last)| !covered.holds(&(Some(*user), *last))));
+        self.gone.extend(unlisted.filter(|(user, last)| !settled(user, *last)));
         self.look(now);
     }
 
@@ -358,6 +364,20 @@ mod tests {
             assert_eq!((watch.ended(), watch.last_rekey()), (&[][..], at(0)));
             watch.tick(at(31));
             assert_eq!(watch.ended(), [user(2)]);
+        }
+    }
+
+    #[test]
+    fn who_is_on_no_list_any_more_and_is_let_read_on_does_so_after_a_restart_until_given_a_key_again() {
+        let mut watch = watching(at(10), vec![until(1, at(900))]);
+        watch.learn(at(20), 1, Some(Vec::new()));
+        assert_eq!(watch.ended(), [user(1)]);
+        let record = watch.tolerating(at(21), None);
+        for (last_given, ended) in [(at(12), &[][..]), (at(22), &[user(1)])] {
+            let mut restarted = EndWatch::resume(Some(&record));
+            restarted.learn(at(30), 0, Some(Vec::new()));
+            restarted.compare(at(30), [(user(1), last_given)]);
+            assert_eq!(restarted.ended(), ended);
         }
     }
 

@@ -29,7 +29,9 @@ pub(crate) fn run(args: &BackupArgs, shared: &Shared, output: Output) -> Result<
     let to = To { file: &args.file, passphrase: &passphrase, replace: args.force };
     let written = write(&session, &dir, &to, &mut |progress| bar.show(progress));
     drop(bar);
-    dir.clear_handing_over().map_err(io_at(dir.path()))?;
+    if let Err(error) = dir.clear_handing_over() {
+        output.note("left_behind", format!("{}: {error}; the next backup removes it", dir.path().display()));
+    }
     let summary = written?;
     tell(&args.file, session.identity.user(), summary, Some(&passphrase) == folders, output)
 }

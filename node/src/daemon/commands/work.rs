@@ -98,10 +98,10 @@ impl Job<'_> {
                 care::passphrase::through(session, &self.folder.dir, &old, new, output)
             }
             Command::Subscribe(args) => self.over_the_network(|client| {
-                subscribe::through(args, session, client, output, LineWriter::over(Out(self.screen.clone())))
+                subscribe::through(args, session, client, output, LineWriter::elsewhere(Out(self.screen.clone())))
             }),
             Command::Resend(args) => self.over_the_network(|client| {
-                resend::through(args, session, client, output, LineWriter::over(Out(self.screen.clone())))
+                resend::through(args, session, client, output, LineWriter::elsewhere(Out(self.screen.clone())))
             }),
             _ => Err(ThroughError::NotHere.into()),
         }

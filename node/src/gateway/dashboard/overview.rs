@@ -26,6 +26,8 @@ use crate::commands::now;
 /// How long what was looked at is told to everybody who asks, and how long what costs more to look at.
 const FRESH: Duration = Duration::from_millis(400);
 const STREAMS_FRESH: Duration = Duration::from_secs(3);
+/// And what a contract said of a stream: each costs several calls of an endpoint that may count them.
+const ON_CHAIN_FRESH: Duration = Duration::from_secs(60);
 /// Most streams that are told.
 const STREAMS: usize = 500;
 /// Streams asked about at a time.
@@ -54,6 +56,16 @@ struct Seen {
 struct Streams {
     all: Vec<StreamId>,
     asked: BTreeMap<StreamId, Known>,
+    begun: Instant,
+}
+
+impl Streams {
+    /// What was told may be told again for so long; what nobody could tell, or was not there, is asked about anew.
+    fn still_known(self, fresh: Duration) -> Option<(BTreeMap<StreamId, Known>, Instant)> {
+        let Self { mut asked, begun, .. } = self;
+        asked.retain(|_, known| known.partitions.is_some());
+        (begun.elapsed() < fresh).then_some((asked, begun))
+    }
 }
 
 /// A stream; what is not told by anybody now is `None`.
@@ -155,7 +167,10 @@ async fn show(gateway: &Gateway, caller: &Caller, last: &mut Last) -> Result<Sho
         let registry = gateway.registry;
         let all = gateway.on_disk(move |shared| ids(shared, registry)).await??;
         last.facts.disk = gateway.on_disk(|shared| disk(&shared.board.folder)).await?;
-        last.streams = Some((Instant::now(), Streams { all, asked: BTreeMap::new() }));
+        let fresh = if matches!(registry, Registry::Chain(_)) { ON_CHAIN_FRESH } else { Duration::ZERO };
+        let known = last.streams.take().and_then(|(_, before)| before.still_known(fresh));
+        let (asked, begun) = known.unwrap_or_else(|| (BTreeMap::new(), Instant::now()));
+        last.streams = Some((Instant::now(), Streams { all, asked, begun }));
     }
     let Some((_, streams)) = &mut last.streams else { return Ok(Shown { streams: Vec::new(), more: false }) };
     let (ids, more) = first_of(&streams.all, |id| caller.covers(id));

@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::ClientConfig;
 use crate::cipher::{MAX_RSA_BITS, MIN_RSA_BITS, RsaError};
 use crate::client::ClientError;
-use crate::exchange::Rate;
 
 /// What an envelope adds to a payload at most, bytes: header, signature, framing.
 const ENVELOPE: usize = 16 * 1024;
@@ -17,7 +16,7 @@ impl ClientConfig {
         if !(MIN_RSA_BITS..=MAX_RSA_BITS).contains(&self.rsa_bits) {
             return Err(RsaError::Size { bits: self.rsa_bits }.into());
         }
-        let zeros = self.counts().into_iter().chain(self.spans()).chain(self.rates());
+        let zeros = self.counts().into_iter().chain(self.spans());
         if let Some((name, _)) = zeros.into_iter().find(|(_, is_zero)| *is_zero) {
             return Err(ClientError::Config(format!("{name} must not be zero")));
         }
@@ -30,10 +29,9 @@ impl ClientConfig {
     }
 
     /// Without any of these nothing is ever asked, answered or delivered.
-    fn counts(&self) -> [(&'static str, bool); 7] {
+    fn counts(&self) -> [(&'static str, bool); 6] {
         [
             ("requester.max_key_requests_per_second", self.requester.max_key_requests_per_second == 0),
-            ("requester.max_tries", self.requester.max_tries == 0),
             ("subscription_queue", self.subscription_queue == 0),
             ("resend.at_once", self.resend.at_once == 0),
             ("resend.reads", self.resend.reads == 0),
@@ -43,28 +41,15 @@ impl ClientConfig {
     }
 
     /// What takes no time at all is over before it began, and what is done that often is done without a pause.
-    fn spans(&self) -> [(&'static str, bool); 6] {
+    fn spans(&self) -> [(&'static str, bool); 5] {
         [
             ("record_lifetime", self.record_lifetime),
             ("stream_record_refresh", self.stream_record_refresh),
             ("requester.key_request_timeout", self.requester.key_request_timeout),
-            ("requester.find_timeout", self.requester.find_timeout),
             ("screen.freshness", self.screen.freshness),
             ("resend.freshness", self.resend.freshness),
         ]
         .map(|(name, span)| (name, span == Duration::ZERO))
-    }
-
-    fn rates(&self) -> [(&'static str, bool); 6] {
-        [
-            ("screen.per_peer", self.screen.per_peer),
-            ("screen.per_subscriber", self.screen.per_subscriber),
-            ("screen.total", self.screen.total),
-            ("resend.per_peer", self.resend.per_peer),
-            ("resend.per_requester", self.resend.per_requester),
-            ("resend.total", self.resend.total),
-        ]
-        .map(|(name, Rate { per_second, burst })| (name, per_second == 0 || burst == 0))
     }
 }
 
@@ -83,10 +68,8 @@ mod tests {
         ClientConfig::default().check().unwrap();
         for (name, fault) in [
             ("record_lifetime", fault(|config| config.record_lifetime = Duration::ZERO)),
-            ("max_tries", fault(|config| config.requester.max_tries = 0)),
             ("max_key_requests_per_second", fault(|config| config.requester.max_key_requests_per_second = 0)),
-            ("screen.total", fault(|config| config.screen.total.burst = 0)),
-            ("resend.per_requester", fault(|config| config.resend.per_requester.per_second = 0)),
+            ("resend.page", fault(|config| config.resend.page = 0)),
             ("subscription_queue", fault(|config| config.subscription_queue = 0)),
             ("max_frame", fault(|config| config.max_payload = usize::MAX)),
             ("bits", fault(|config| config.rsa_bits = 512)),

@@ -209,7 +209,7 @@ impl StreamPublisher {
         stream: &StreamId,
         now: Timestamp,
     ) -> Result<(), ClientError> {
-        let public_until = self.info.as_ref().and_then(|(info, ..)| info.clone().at(now).public_until);
+        let public_until = self.info(shared, stream).await?.at(now).public_until;
         let record = self.ends.tolerating(now, public_until);
         updating::save_ends(shared, stream, record.clone()).await?;
         self.ends.let_read_on(now, &record);
